@@ -1,0 +1,2 @@
+//! The program `holm`.
+fn main() {}

@@ -1,0 +1,4 @@
+//! The real disk.
+/// todo
+#[derive(Debug)]
+pub struct RealDisk;
