@@ -1,1 +1,14 @@
-//! storage
+//! Everything durable on one node: the write-ahead log, the memtable, tables, the manifest, and
+//! the recovery that joins them. Ordered bytes in, ordered bytes out; transactions are not known
+//! here.
+
+mod error;
+mod value;
+
+pub mod manifest;
+pub mod memtable;
+pub mod table;
+pub mod wal;
+
+pub use error::{Error, Result};
+pub use value::Value;
