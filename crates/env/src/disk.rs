@@ -84,6 +84,7 @@ pub trait LockGuard: Send + Sync {}
 
 /// An open file. All methods take `&self`: positions are explicit and several threads may read and
 /// write different parts.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks a file whether it is empty")]
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at an offset; fewer only at the end of the file.
     ///
@@ -112,6 +113,9 @@ pub trait File: Send + Sync {
     ///
     /// # Errors
     /// As [`File::sync`].
+    ///
+    /// # Panics
+    /// If the length of `buffer` or `offset` is not aligned.
     fn write_durable(&self, buffer: &AlignedBuffer, offset: u64) -> io::Result<()>;
 
     /// Returns the length in bytes.
@@ -199,6 +203,16 @@ impl AlignedBuffer {
     /// Removes all bytes and keeps the memory.
     pub fn clear(&mut self) {
         self.truncate(0);
+    }
+
+    /// Asserts what [`File::write_durable`] demands of its arguments; the address is aligned always.
+    pub(crate) fn assert_aligned_at(&self, offset: u64) {
+        let (len, align) = (self.len(), WRITE_ALIGN);
+        assert!(len.is_multiple_of(align), "{len} bytes are not a multiple of {align}");
+        assert!(
+            offset.is_multiple_of(align as u64),
+            "offset {offset} is not a multiple of {align}"
+        );
     }
 
     /// Makes room, moving to a new aligned allocation if the old one is full: letting the `Vec`

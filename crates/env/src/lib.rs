@@ -17,9 +17,12 @@
 mod disk;
 
 pub mod clock;
+pub mod random;
 pub mod real;
 pub mod sim;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{AlignedBuffer, Disk, File, LockGuard, OpenMode, SECTOR_BYTES, WRITE_ALIGN};
+pub use random::SeededRandom;
 pub use real::RealDisk;
+pub use sim::{CrashMode, SimDisk};
