@@ -26,3 +26,6 @@ pub use disk::{AlignedBuffer, Disk, File, LockGuard, OpenMode, SECTOR_BYTES, WRI
 pub use random::SeededRandom;
 pub use real::RealDisk;
 pub use sim::{CrashMode, SimDisk};
+
+#[cfg(test)]
+mod tests;

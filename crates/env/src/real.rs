@@ -174,6 +174,10 @@ impl File for RealFile {
 }
 
 /// A descriptor whose writes bypass the page cache and return when they are durable.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "opened on Linux only; the code that asks for it is one for all")
+)]
 struct DirectFile {
     file: fs::File,
     /// Set by the first write that the file system refuses; there is no second try.
@@ -233,4 +237,62 @@ impl DirectFile {
 /// Returns true for the errors by which a file system says that it does no direct I/O.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::TempFolder;
+
+    fn write_durable_and_read(file: &RealFile, byte: u8) {
+        let mut buffer = AlignedBuffer::default();
+        buffer.extend_from_slice(&[byte; 2 * WRITE_ALIGN]);
+        file.write_durable(&buffer, WRITE_ALIGN as u64).unwrap();
+        assert_eq!(file.read_all().unwrap()[WRITE_ALIGN..], [byte; 2 * WRITE_ALIGN]);
+    }
+
+    #[test]
+    fn a_file_system_that_refuses_direct_writes_gets_the_others() {
+        let folder = TempFolder::new();
+        let path = folder.path.join("a");
+        let mut options = OpenOptions::new();
+        let buffered = options.read(true).write(true).create_new(true).open(&path).unwrap();
+        let mut file = RealFile { buffered, direct: None };
+        write_durable_and_read(&file, 1);
+        let direct =
+            DirectFile { file: fs::File::open(&path).unwrap(), is_refused: AtomicBool::new(true) };
+        file.direct = Some(direct);
+        write_durable_and_read(&file, 2);
+    }
+
+    #[test]
+    fn a_direct_write_that_fails_is_not_tried_another_way() {
+        let folder = TempFolder::new();
+        let path = folder.path.join("a");
+        let buffered = fs::File::create_new(&path).unwrap();
+        // Open for reading: each write to it fails, and not for being direct.
+        let direct =
+            DirectFile { file: fs::File::open(&path).unwrap(), is_refused: AtomicBool::new(false) };
+        let file = RealFile { buffered, direct: Some(direct) };
+        let mut buffer = AlignedBuffer::default();
+        buffer.pad_to(WRITE_ALIGN);
+        assert!(file.write_durable(&buffer, 0).is_err());
+        assert_eq!(file.len().unwrap(), 0);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_refused_direct_write_is_remembered() {
+        let folder = TempFolder::new();
+        let path = folder.path.join("a");
+        fs::write(&path, b"").unwrap();
+        let Some(direct) = DirectFile::open(&path).unwrap() else { return };
+        let mut buffer = AlignedBuffer::default();
+        buffer.pad_to(2 * WRITE_ALIGN);
+        // Memory at an odd address is what most file systems refuse; some take it.
+        let unaligned = &buffer.as_slice()[1..=WRITE_ALIGN];
+        let outcome = direct.write_all_at(unaligned, 0).unwrap();
+        assert_eq!(direct.is_refused.load(Ordering::Relaxed), outcome == DirectWrite::Refused);
+        assert_eq!(direct.write_all_at(buffer.as_slice(), 0).unwrap(), outcome);
+    }
 }

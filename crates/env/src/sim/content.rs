@@ -110,8 +110,11 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = (usize, Range<usize>, Range
 pub(super) fn split_at_multiples(range: Range<u64>, unit: u64) -> impl Iterator<Item = Range<u64>> {
     let mut start = range.start;
     std::iter::from_fn(move || {
+        if start >= range.end {
+            return None;
+        }
         let piece = start..range.end.min((start / unit + 1) * unit);
         start = piece.end;
-        (!piece.is_empty()).then_some(piece)
+        Some(piece)
     })
 }

@@ -25,8 +25,14 @@ pub(super) struct SimFile {
 }
 
 enum Change {
-    Write { bytes: Vec<u8>, offset: u64, is_doubtful: bool },
+    Write(Write),
     SetLen(u64),
+}
+
+struct Write {
+    bytes: Vec<u8>,
+    offset: u64,
+    is_doubtful: bool,
 }
 
 impl SimFile {
@@ -56,7 +62,7 @@ impl SimFile {
     fn push_write(&mut self, bytes: &[u8], offset: u64, is_doubtful: bool) {
         if !bytes.is_empty() {
             self.current.write(bytes, offset);
-            self.unsynced.push(Change::Write { bytes: bytes.to_vec(), offset, is_doubtful });
+            self.unsynced.push(Change::Write(Write { bytes: bytes.to_vec(), offset, is_doubtful }));
         }
     }
 
@@ -75,7 +81,7 @@ impl SimFile {
             for change in self.unsynced.drain(..) {
                 match change {
                     Change::SetLen(len) => cut(durable, &mut kept, len),
-                    write => kept.push(write),
+                    Change::Write(write) => kept.push(Change::Write(write)),
                 }
             }
             self.unsynced = kept;
@@ -91,10 +97,10 @@ impl SimFile {
         for change in self.unsynced.drain(..) {
             match change {
                 Change::SetLen(len) => cut(durable, &mut doubtful, len),
-                Change::Write { is_doubtful: true, .. } => doubtful.push(change),
-                Change::Write { bytes, offset, .. } => {
-                    supersede(&mut doubtful, offset..offset + bytes.len() as u64);
-                    durable.write(&bytes, offset);
+                Change::Write(write) if write.is_doubtful => doubtful.push(Change::Write(write)),
+                Change::Write(write) => {
+                    supersede(&mut doubtful, write.range());
+                    durable.write(&write.bytes, write.offset);
                 }
             }
         }
@@ -105,8 +111,8 @@ impl SimFile {
     /// A sync that failed: the system forgets that these bytes are not on the disk.
     pub(super) fn fail_sync(&mut self) {
         for change in &mut self.unsynced {
-            if let Change::Write { is_doubtful, .. } = change {
-                *is_doubtful = true;
+            if let Change::Write(write) = change {
+                write.is_doubtful = true;
             }
         }
     }
@@ -116,11 +122,10 @@ impl SimFile {
         self.durable.flip(at, bit);
         self.current.flip(at, bit);
         for change in &mut self.unsynced {
-            if let Change::Write { bytes, offset, .. } = change
-                && let Some(index) = at.checked_sub(*offset)
-                && let Some(byte) = bytes.get_mut(index as usize)
+            if let Change::Write(write) = change
+                && write.range().contains(&at)
             {
-                *byte ^= 1 << bit;
+                write.bytes[(at - write.offset) as usize] ^= 1 << bit;
             }
         }
     }
@@ -149,18 +154,16 @@ impl SimFile {
                         content.set_len(len);
                     }
                 }
-                Change::Write { bytes, offset, .. } => {
-                    let end = offset + bytes.len() as u64;
-                    let kept_per_mille = KEPT_PER_MILLE[random.below(5) as usize];
-                    for sector in split_at_multiples(*offset..end, SECTOR_BYTES as u64) {
+                Change::Write(write) => {
+                    let draw = random.below(KEPT_PER_MILLE.len() as u64);
+                    let kept_per_mille = KEPT_PER_MILLE[draw as usize];
+                    for sector in split_at_multiples(write.range(), SECTOR_BYTES as u64) {
                         if random.chance(kept_per_mille) {
-                            let from = (sector.start - offset) as usize;
-                            let until = (sector.end - offset) as usize;
-                            content.write(&bytes[from..until], sector.start);
+                            content.write(write.part(&sector), sector.start);
                         }
                     }
-                    if end > len && random.chance(500) {
-                        len = end;
+                    if write.range().end > len && random.chance(500) {
+                        len = write.range().end;
                     }
                 }
             }
@@ -170,13 +173,12 @@ impl SimFile {
     }
 
     #[cfg(test)]
-    #[expect(dead_code)]
     pub(super) fn check_invariants(&self) {
         let mut content = self.durable.clone();
         for change in &self.unsynced {
             match change {
                 Change::SetLen(len) => content.set_len(*len),
-                Change::Write { bytes, offset, .. } => content.write(bytes, *offset),
+                Change::Write(write) => content.write(&write.bytes, write.offset),
             }
         }
         assert!(content.to_vec() == self.current.to_vec(), "the changes do not lead to the view");
@@ -191,34 +193,40 @@ fn cut(durable: &mut Content, earlier: &mut Vec<Change>, len: u64) {
 
 /// Removes a range from unsynced writes, splitting the ones that reach over it.
 fn supersede(changes: &mut Vec<Change>, range: Range<u64>) {
-    let overlaps = |change: &Change| match change {
-        Change::Write { bytes, offset, .. } => {
-            *offset < range.end && range.start < offset + bytes.len() as u64
-        }
+    let is_hit = |change: &Change| match change {
+        Change::Write(write) => write.overlaps(&range),
         Change::SetLen(_) => false,
     };
-    if !changes.iter().any(overlaps) {
+    if !changes.iter().any(is_hit) {
         return;
     }
     for change in std::mem::take(changes) {
         match change {
-            Change::Write { bytes, offset, is_doubtful }
-                if overlaps_range(&bytes, offset, &range) =>
-            {
-                let end = offset + bytes.len() as u64;
-                for rest in [offset..range.start.max(offset), range.end.min(end)..end] {
+            Change::Write(write) if write.overlaps(&range) => {
+                let Range { start, end } = write.range();
+                for rest in [start..range.start.max(start), range.end.min(end)..end] {
                     if !rest.is_empty() {
-                        let part = (rest.start - offset) as usize..(rest.end - offset) as usize;
-                        let bytes = bytes[part].to_vec();
-                        changes.push(Change::Write { bytes, offset: rest.start, is_doubtful });
+                        let bytes = write.part(&rest).to_vec();
+                        changes.push(Change::Write(Write { bytes, offset: rest.start, ..write }));
                     }
                 }
             }
-            other => changes.push(other),
+            untouched => changes.push(untouched),
         }
     }
 }
 
-fn overlaps_range(bytes: &[u8], offset: u64, range: &Range<u64>) -> bool {
-    offset < range.end && range.start < offset + bytes.len() as u64
+impl Write {
+    fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.bytes.len() as u64
+    }
+
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.range().start < range.end && range.start < self.range().end
+    }
+
+    /// Returns the bytes of a range of the file that lies in this write.
+    fn part(&self, range: &Range<u64>) -> &[u8] {
+        &self.bytes[(range.start - self.offset) as usize..(range.end - self.offset) as usize]
+    }
 }

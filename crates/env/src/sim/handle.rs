@@ -8,6 +8,10 @@ use super::faults::{Course, disk_full};
 use super::names::FileId;
 use crate::disk::{AlignedBuffer, File, LockGuard, SECTOR_BYTES};
 
+/// Longest file, in bytes. The list of its pages is held in memory, holes included; a length from
+/// damaged bytes should be an error and not the end of the process.
+const FILE_BYTES_MAX: u64 = 1 << 36;
+
 pub(super) struct SimHandle {
     pub(super) disk: SimDisk,
     pub(super) id: FileId,
@@ -24,7 +28,7 @@ impl File for SimHandle {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.check_writable()?;
+        self.check_writable(offset, bytes.len() as u64)?;
         let mut state = self.disk.state();
         let course = state.faults.begin("write_at", || self.span(bytes.len(), offset))?;
         let room = state.free_bytes();
@@ -54,7 +58,7 @@ impl File for SimHandle {
 
     fn write_durable(&self, buffer: &AlignedBuffer, offset: u64) -> io::Result<()> {
         buffer.assert_aligned_at(offset);
-        self.check_writable()?;
+        self.check_writable(offset, buffer.len() as u64)?;
         let bytes = buffer.as_slice();
         let mut state = self.disk.state();
         let course = state.faults.begin("write_durable", || self.span(bytes.len(), offset))?;
@@ -79,7 +83,7 @@ impl File for SimHandle {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check_writable()?;
+        self.check_writable(0, len)?;
         let detail = || format!("{}  {len}", self.path.display());
         self.disk.state().change("set_len", detail, |state| {
             state.file_mut(self.id).set_len(len);
@@ -90,21 +94,29 @@ impl File for SimHandle {
 
 impl SimHandle {
     fn span(&self, len: usize, offset: u64) -> String {
-        format!("{}  {offset}..{}", self.path.display(), offset + len as u64)
+        format!("{}  {offset}..{}", self.path.display(), offset.saturating_add(len as u64))
     }
 
-    fn check_writable(&self) -> io::Result<()> {
-        let refusal =
-            || io::Error::new(ErrorKind::PermissionDenied, "the file is open for reading");
-        if self.is_writable { Ok(()) } else { Err(refusal()) }
+    /// Refuses what no disk would do, before it is counted as an operation.
+    fn check_writable(&self, offset: u64, len: u64) -> io::Result<()> {
+        if !self.is_writable {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it is open for reading only"));
+        }
+        match offset.checked_add(len) {
+            Some(end) if end <= FILE_BYTES_MAX => Ok(()),
+            _ => Err(ErrorKind::FileTooLarge.into()),
+        }
     }
 }
 
 impl Drop for SimHandle {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        state.file_mut(self.id).handles -= 1;
-        state.forget_nameless();
+        let file = state.file_mut(self.id);
+        file.handles -= 1;
+        if file.handles == 0 {
+            state.forget_nameless();
+        }
     }
 }
 

@@ -79,6 +79,8 @@ mod faults;
 mod file;
 mod handle;
 mod names;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -377,6 +379,14 @@ impl Disk for SimDisk {
 }
 
 impl State {
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        self.names.check_invariants();
+        self.files.values().for_each(SimFile::check_invariants);
+        let current = self.names.current().values().filter_map(Entry::file);
+        assert!(current.into_iter().all(|id| self.files.contains_key(&id)), "a file is missing");
+    }
+
     /// Runs an operation whose effect is unsynced in any case: in flight, it is the same effect.
     fn change<T>(
         &mut self,
@@ -437,8 +447,8 @@ impl State {
 
     /// Drops the files that nobody has open and that no crash can give a name again.
     fn forget_nameless(&mut self) {
-        let names = &self.names;
-        self.files.retain(|id, file| file.handles > 0 || names.may_name(*id));
+        let named = self.names.files();
+        self.files.retain(|id, file| file.handles > 0 || named.contains(id));
     }
 
     /// A removed file that only a crash can bring back takes no space: file systems commit their

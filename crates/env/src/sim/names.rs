@@ -70,16 +70,14 @@ impl Names {
         entry_of(&self.current, path)
     }
 
-    /// Returns true if a file has a name now or may have one after a crash.
-    pub(super) fn may_name(&self, file: FileId) -> bool {
-        let named = |tree: &Tree| tree.values().any(|entry| *entry == Entry::File(file));
-        named(&self.current)
-            || named(&self.durable)
-            || self.unsynced.iter().any(|change| match change {
-                NameChange::Create { entry, .. } => *entry == Entry::File(file),
-                NameChange::Rename { file: renamed, .. } => *renamed == file,
-                NameChange::Remove { .. } => false,
-            })
+    /// Returns the files that have a name now or may have one after a crash.
+    pub(super) fn files(&self) -> BTreeSet<FileId> {
+        let unsynced = self.unsynced.iter().filter_map(|change| match change {
+            NameChange::Create { entry, .. } => entry.file(),
+            NameChange::Rename { file, .. } | NameChange::Remove { file, .. } => Some(*file),
+        });
+        let named = self.current.values().chain(self.durable.values()).filter_map(Entry::file);
+        named.chain(unsynced).collect()
     }
 
     pub(super) fn change(&mut self, change: NameChange) {
@@ -144,7 +142,6 @@ impl Names {
     }
 
     #[cfg(test)]
-    #[expect(dead_code)]
     pub(super) fn check_invariants(&self) {
         let mut tree = self.durable.clone();
         self.unsynced.iter().for_each(|change| change.apply(&mut tree));
