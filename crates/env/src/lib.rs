@@ -4,6 +4,24 @@
 //! Everything above this crate is handed an `Arc<dyn Disk>` and an `Arc<dyn Clock>` and never names
 //! `std::fs` or `std::time`. That is what lets one seed replay a crash at the ninth write.
 //!
+//! ```
+//! use std::path::Path;
+//! use env::{CrashMode, Disk, OpenMode, SimDisk};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let disk = SimDisk::new();
+//! let file = disk.open(Path::new("a"), OpenMode::CreateNew)?;
+//! disk.sync_dir(Path::new(""))?;
+//! file.write_at(b"promised", 0)?;
+//! file.sync()?;
+//! file.write_at(b" or not", 8)?;
+//!
+//! let found = disk.crash(CrashMode::LoseUnsynced);
+//! assert_eq!(found.read_file("a")?, b"promised");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What a disk promises
 //! * Bytes written to a file are durable only after [`File::sync`] on it, or when
 //!   [`File::write_durable`] returns.

@@ -170,6 +170,13 @@ fn a_failed_sync_leaves_bytes_that_no_later_sync_makes_durable() {
     assert_eq!(file.read_all().unwrap(), b"new");
     file.sync().unwrap();
     check(&disk, "a", [Some(b"old"), Some(b"new")]);
+    // The length is no page that could be dropped: a sync makes it durable.
+    disk.fail_at(disk.operations() + 1, ErrorKind::Other);
+    file.write_at(b"!", 3).unwrap();
+    assert!(file.sync().is_err());
+    file.sync().unwrap();
+    check(&disk, "a", [Some(b"old\0"), Some(b"new!")]);
+    file.set_len(3).unwrap();
     // Only writing them again helps, and only for what is written again.
     file.write_at(b"N", 0).unwrap();
     file.sync().unwrap();
@@ -253,6 +260,16 @@ fn a_sync_in_flight_promises_nothing_and_loses_nothing() {
     disk.stop_at(disk.operations());
     assert!(file.sync().is_err());
     check(&disk, "a", [Some(b"old"), Some(b"new")]);
+}
+
+#[test]
+fn a_durable_write_in_flight_may_be_torn() {
+    let (disk, file) = disk_with("a", &[b'o'; WRITE_ALIGN]);
+    disk.stop_at(disk.operations());
+    assert!(file.write_durable(&page(b'n'), 0).is_err());
+    check(&disk, "a", [Some(&[b'o'; WRITE_ALIGN]), Some(&[b'n'; WRITE_ALIGN])]);
+    let seen: BTreeSet<_> = (0..200).map(|seed| found(&disk, "a", CrashMode::Torn(seed))).collect();
+    assert!(seen.len() > 50, "{}", seen.len());
 }
 
 #[test]
