@@ -5,6 +5,7 @@
 mod error;
 mod value;
 
+pub mod batch;
 pub mod manifest;
 pub mod memtable;
 pub mod table;

@@ -1,0 +1,522 @@
+//! Group commit by leader and followers: the queue of the log. The drawing is in [`super`].
+//!
+//! ```text
+//!        append (short, under the lock)             lead (one at a time, without the lock)
+//!   record ──► filling batch ────── taken by ──────► write_durable, piece by piece ──► durable
+//!              [piece][piece]       the leader
+//! ```
+//!
+//! A batch is a list of pieces, one for each segment it touches; nearly always there is one. A
+//! piece begins on an aligned offset, so its first block repeats the bytes of the last block that
+//! was written, with the new records after them: rewriting the same bytes in place cannot hurt
+//! them, since a disk writes whole sectors.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::{Timestamp, checksum};
+use env::{AlignedBuffer, Disk, WRITE_ALIGN};
+
+use super::reader::{Recovered, wipe_remains};
+use super::record::{self, EMBEDDED_GROUP, RecordKind};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_segment_header};
+use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
+use super::{Lsn, segment_name};
+use crate::error::{Error, Result};
+
+/// How the log lays out its files.
+#[derive(Debug, Clone)]
+pub struct WalOptions {
+    /// Length of the first segment of a new database, in bytes. Small, so that a small database
+    /// stays small; each further segment is twice as long as the one before.
+    pub segment_bytes_min: u64,
+    /// Length at which segments stop growing, in bytes. Longer ones are rolled less often, shorter
+    /// ones give space back sooner.
+    pub segment_bytes_max: u64,
+    /// How many released segments are kept for reuse. One is being filled ahead of the writer;
+    /// more only hold space.
+    pub spares_max: usize,
+}
+
+impl Default for WalOptions {
+    fn default() -> WalOptions {
+        WalOptions { segment_bytes_min: 1 << 20, segment_bytes_max: 64 << 20, spares_max: 1 }
+    }
+}
+
+/// Counts since the log was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WalStats {
+    /// Records appended.
+    pub records: u64,
+    /// Bytes of records appended.
+    pub bytes: u64,
+    /// Durable writes made: each is one sync.
+    pub syncs: u64,
+    /// Bytes written to the disk, repeated blocks included.
+    pub bytes_written: u64,
+    /// Segments in use.
+    pub segments: u64,
+}
+
+/// The log, open for appending. Shared by all threads.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    database_id: [u8; 16],
+    options: WalOptions,
+    queue: Mutex<Queue>,
+    /// Where followers of even and odd batches sleep, so that those of the batch that was written
+    /// are woken all at once, and of the next one only its leader.
+    followers: [Condvar; 2],
+    /// Tells a writer who needs the next segment that the background is done preparing it.
+    preparation: Condvar,
+    /// All of the stream below this is on disk.
+    durable: AtomicU64,
+}
+
+struct Queue {
+    /// Where the next record begins.
+    next: Lsn,
+    /// The index of the last record.
+    last_index: u64,
+    /// The number of the batch that is filling.
+    batch_number: u64,
+    /// The batch that is filling.
+    filling: Batch,
+    /// Where the batch that was last taken ends.
+    taken_until: Lsn,
+    /// True while somebody writes.
+    leading: bool,
+    /// What ended the log's life, if anything did.
+    failed: Option<String>,
+    /// The segment that records go to.
+    active: Arc<Segment>,
+    /// Where the active segment's records begin in the stream.
+    active_base: Lsn,
+    /// The next segment, prepared ahead.
+    prepared: Option<Segment>,
+    /// True while the background prepares one.
+    preparing: bool,
+    /// How many threads sleep as followers of even and odd batches: waking nobody is a system call
+    /// too, and the committer who is alone should not pay for it.
+    sleeping: [u32; 2],
+    /// Older segments still needed, with where each ends.
+    older: VecDeque<(u64, PathBuf, Lsn, u64)>,
+    /// Segments that a checkpoint released and that may be used again.
+    spares: Vec<(PathBuf, u64)>,
+    /// A written-out buffer, for the next batch.
+    spare_buffer: Option<AlignedBuffer>,
+    stats: WalStats,
+}
+
+/// Records that will be written together.
+struct Batch {
+    pieces: Vec<Piece>,
+    /// False while the pieces only repeat what is on disk.
+    dirty: bool,
+}
+
+/// The part of a batch that goes to one segment.
+struct Piece {
+    segment: Arc<Segment>,
+    /// Where in the file the buffer goes; a multiple of the alignment.
+    offset: u64,
+    buffer: AlignedBuffer,
+}
+
+/// Memory of a buffer that is kept for the next batch, in bytes; larger ones are given back.
+const SPARE_BUFFER_BYTES_MAX: usize = 4 << 20;
+
+impl Wal {
+    /// Opens the log for appending where reading it ended, and cleans up what torn writes left.
+    ///
+    /// `last_index` is that of the last record, also if a checkpoint has since released it.
+    ///
+    /// # Errors
+    /// The system's errors.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        database_id: [u8; 16],
+        options: WalOptions,
+        recovered: &Recovered,
+        last_index: u64,
+    ) -> Result<Wal> {
+        wipe_remains(&*disk, recovered)?;
+        let next = recovered.end.next;
+        for &number in &recovered.unused {
+            let path = folder.join(segment_name(number));
+            disk.remove(&path).map_err(Error::io(&path, "remove"))?;
+        }
+        let (active, active_base, filling) = match recovered.segments.last() {
+            Some(last) => {
+                let segment = Arc::new(Segment::open(&*disk, &folder, last.number)?);
+                let batch = Batch::resuming(&segment, next.0 - last.base.0 + SEGMENT_HEADER_BYTES)?;
+                (segment, last.base, batch)
+            }
+            None => {
+                let bytes = options.segment_bytes_min;
+                let segment = Arc::new(Segment::prepare(&*disk, &folder, 1, bytes, None)?);
+                let batch = Batch::beginning(&segment, next, database_id, None);
+                (segment, next, batch)
+            }
+        };
+        let older = recovered.segments.iter().rev().skip(1).rev();
+        let older: VecDeque<_> =
+            older.map(|old| (old.number, old.path.clone(), old.end, old.file_bytes)).collect();
+        let stats = WalStats { segments: older.len() as u64 + 1, ..WalStats::default() };
+        let queue = Queue {
+            next,
+            last_index,
+            batch_number: 0,
+            filling,
+            taken_until: next,
+            leading: false,
+            failed: None,
+            active,
+            active_base,
+            prepared: None,
+            preparing: false,
+            sleeping: [0, 0],
+            older,
+            spares: Vec::new(),
+            spare_buffer: None,
+            stats,
+        };
+        Ok(Wal {
+            disk,
+            folder,
+            database_id,
+            options,
+            queue: Mutex::new(queue),
+            followers: [Condvar::new(), Condvar::new()],
+            preparation: Condvar::new(),
+            durable: AtomicU64::new(next.0),
+        })
+    }
+
+    /// Appends one entry and returns where it ends in the stream. The caller appends in the order
+    /// of timestamps. `payload_crc` is [`base::checksum::of`] the payload, taken before any lock.
+    ///
+    /// # Errors
+    /// `DiskFull` if a new segment is needed and there is no space for it: nothing was appended, and
+    /// the call may be repeated. `LogFailed` once a write has failed.
+    ///
+    /// # Durability
+    /// None until [`Wal::sync_to`] the returned position.
+    pub fn append(&self, timestamp: Timestamp, payload: &[u8], payload_crc: u32) -> Result<Lsn> {
+        self.append_record(RecordKind::Entry, timestamp, payload, payload_crc)
+    }
+
+    fn append_record(
+        &self,
+        kind: RecordKind,
+        timestamp: Timestamp,
+        payload: &[u8],
+        payload_crc: u32,
+    ) -> Result<Lsn> {
+        let mut queue = lock(&self.queue);
+        if let Some(cause) = &queue.failed {
+            return Err(Error::LogFailed { cause: cause.clone() });
+        }
+        let bytes = record::record_bytes(payload.len());
+        while queue.next.0 + bytes > queue.active_base.0 + queue.active.capacity() {
+            // Creating the segment twice would be worse than waiting for the one being made.
+            if queue.preparing {
+                queue = wait(&self.preparation, queue);
+            } else {
+                self.roll(&mut queue, bytes)?;
+            }
+        }
+        let index = queue.last_index + u64::from(kind == RecordKind::Entry);
+        let synced = Lsn(self.durable.load(Ordering::Acquire));
+        let header = record::encode_header(
+            queue.next,
+            kind,
+            EMBEDDED_GROUP,
+            1,
+            index,
+            synced,
+            timestamp,
+            payload.len(),
+            payload_crc,
+        );
+        let end = Lsn(queue.next.0 + bytes);
+        let piece = queue.filling.last_piece();
+        let piece_end = piece.buffer.len() + bytes as usize;
+        piece.buffer.extend_from_slice(&header);
+        piece.buffer.extend_from_slice(payload);
+        piece.buffer.pad_to(piece_end);
+        queue.filling.dirty = true;
+        queue.last_index = index;
+        queue.next = end;
+        queue.stats.records += 1;
+        queue.stats.bytes += bytes;
+        Ok(end)
+    }
+
+    /// Returns when the stream is durable up to a position: leads if nobody does, waits otherwise.
+    ///
+    /// # Errors
+    /// `LogFailed` if a write or sync failed: what was not durable before will never be reported so.
+    ///
+    /// # Durability
+    /// Everything appended below `position` survives a crash once this returns.
+    pub fn sync_to(&self, position: Lsn) -> Result<()> {
+        if self.durable() >= position {
+            return Ok(());
+        }
+        let mut queue = lock(&self.queue);
+        loop {
+            if self.durable() >= position {
+                return Ok(());
+            }
+            if let Some(cause) = &queue.failed {
+                return Err(Error::LogFailed { cause: cause.clone() });
+            }
+            queue = if queue.leading {
+                // Taken already means in the batch before the one that is filling.
+                let batch = queue.batch_number - u64::from(position <= queue.taken_until);
+                let side = batch as usize & 1;
+                queue.sleeping[side] += 1;
+                let mut queue = wait(&self.followers[side], queue);
+                queue.sleeping[side] -= 1;
+                queue
+            } else {
+                self.lead(queue)
+            };
+        }
+    }
+
+    /// Takes the filling batch, writes it, and tells everybody.
+    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.leading = true;
+        let number = queue.batch_number;
+        let until = queue.next;
+        let spare = queue.spare_buffer.take();
+        let successor = queue.filling.successor(spare);
+        let mut batch = std::mem::replace(&mut queue.filling, successor);
+        queue.batch_number += 1;
+        queue.taken_until = until;
+        drop(queue);
+
+        let written = batch.write();
+
+        let mut queue = lock(&self.queue);
+        queue.leading = false;
+        match written {
+            Ok(bytes) => {
+                self.durable.store(until.0, Ordering::Release);
+                queue.stats.syncs += 1;
+                queue.stats.bytes_written += bytes;
+                queue.spare_buffer = batch.into_spare_buffer();
+            }
+            Err(error) => queue.failed = Some(error.to_string()),
+        }
+        let [done, next] = [number as usize & 1, (number + 1) as usize & 1];
+        if queue.sleeping[done] > 0 {
+            self.followers[done].notify_all();
+        }
+        if queue.sleeping[next] > 0 {
+            match queue.failed {
+                Some(_) => self.followers[next].notify_all(),
+                None => self.followers[next].notify_one(),
+            }
+        }
+        queue
+    }
+
+    /// Begins the next segment, with room for a record of `bytes`.
+    fn roll(&self, queue: &mut Queue, bytes: u64) -> Result<()> {
+        let segment = match queue.prepared.take() {
+            Some(prepared) if prepared.capacity() >= bytes => prepared,
+            unfit => {
+                // The background did not keep up, or this record is longer than any segment.
+                let number = queue.active.number + 1;
+                if let Some(unfit) = unfit {
+                    let path = unfit.path.clone();
+                    self.disk.remove(&path).map_err(Error::io(&path, "remove"))?;
+                }
+                let bytes = (SEGMENT_HEADER_BYTES + bytes).next_multiple_of(WRITE_ALIGN as u64);
+                let bytes = bytes.max(self.next_segment_bytes(queue));
+                Segment::prepare(&*self.disk, &self.folder, number, bytes, None)?
+            }
+        };
+        let base = queue.next;
+        let old = std::mem::replace(&mut queue.active, Arc::new(segment));
+        queue.older.push_back((old.number, old.path.clone(), base, old.file_bytes));
+        queue.active_base = base;
+        queue.stats.segments += 1;
+        let spare = if queue.filling.dirty { None } else { queue.filling.pieces.pop().map(|p| p.buffer) };
+        let mut begun = Batch::beginning(&queue.active, base, self.database_id, spare);
+        queue.filling.pieces.append(&mut begun.pieces);
+        Ok(())
+    }
+
+    fn next_segment_bytes(&self, queue: &Queue) -> u64 {
+        let twice = queue.active.file_bytes.saturating_mul(2);
+        twice.clamp(self.options.segment_bytes_min, self.options.segment_bytes_max)
+    }
+
+    /// Returns true if the next segment should be prepared now: the active one is half full.
+    pub fn wants_segment(&self) -> bool {
+        lock(&self.queue).wants_segment()
+    }
+
+    /// Prepares the next segment, so that the writer who needs it does not have to. Called from the
+    /// background; does nothing if there is no need.
+    ///
+    /// # Errors
+    /// The system's errors, `DiskFull` among them; the log goes on in its active segment.
+    pub fn prepare_segment(&self) -> Result<()> {
+        let (number, bytes, spare) = {
+            let mut queue = lock(&self.queue);
+            if queue.preparing || !queue.wants_segment() {
+                return Ok(());
+            }
+            queue.preparing = true;
+            let spare = queue.spares.pop();
+            (queue.active.number + 1, self.next_segment_bytes(&queue), spare)
+        };
+        let (bytes, old) = spare.map_or((bytes, None), |(old, bytes)| (bytes, Some(old)));
+        let segment = Segment::prepare(&*self.disk, &self.folder, number, bytes, old);
+        let mut queue = lock(&self.queue);
+        queue.preparing = false;
+        self.preparation.notify_all();
+        queue.prepared = Some(segment?);
+        Ok(())
+    }
+
+    /// Releases the segments that end at or below a position: a checkpoint covers them. Some are
+    /// kept for reuse, the rest is deleted.
+    ///
+    /// # Errors
+    /// The system's errors; the segments stay then, and the next call tries again.
+    pub fn release_before(&self, position: Lsn) -> Result<()> {
+        loop {
+            let path = {
+                let mut queue = lock(&self.queue);
+                if !queue.older.front().is_some_and(|(_, _, end, _)| *end <= position) {
+                    return Ok(());
+                }
+                let Some((_, path, _, bytes)) = queue.older.pop_front() else { return Ok(()) };
+                queue.stats.segments -= 1;
+                if queue.spares.len() < self.options.spares_max
+                    && bytes >= self.next_segment_bytes(&queue)
+                {
+                    queue.spares.push((path, bytes));
+                    continue;
+                }
+                path
+            };
+            self.disk.remove(&path).map_err(Error::io(&path, "remove"))?;
+        }
+    }
+
+    /// Appends the mark of a clean close and makes everything durable.
+    ///
+    /// # Errors
+    /// As [`Wal::append`] and [`Wal::sync_to`].
+    pub fn close(&self) -> Result<()> {
+        let end = self.append_record(RecordKind::Close, Timestamp::ZERO, &[], checksum::of(&[]))?;
+        self.sync_to(end)
+    }
+
+    /// Returns the position up to which everything is on disk.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Returns where the next record will begin.
+    pub fn next(&self) -> Lsn {
+        lock(&self.queue).next
+    }
+
+    /// Returns the index of the last record.
+    pub fn last_index(&self) -> u64 {
+        lock(&self.queue).last_index
+    }
+
+    /// Returns the counts since the log was opened.
+    pub fn stats(&self) -> WalStats {
+        lock(&self.queue).stats
+    }
+
+    /// Returns what ended the log's life, if anything did.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.queue).failed.clone()
+    }
+}
+
+impl Queue {
+    fn wants_segment(&self) -> bool {
+        self.prepared.is_none()
+            && self.failed.is_none()
+            && self.next.0 - self.active_base.0 > self.active.capacity() / 2
+    }
+}
+
+impl Batch {
+    /// A batch that goes on in a segment at a file offset; reads the block it falls into.
+    fn resuming(segment: &Arc<Segment>, file_offset: u64) -> Result<Batch> {
+        let offset = file_offset - file_offset % WRITE_ALIGN as u64;
+        let mut tail = vec![0; (file_offset - offset) as usize];
+        let read = segment.file.read_at(&mut tail, offset);
+        read.map_err(Error::io(&segment.path, "read"))?;
+        let mut buffer = AlignedBuffer::with_capacity(WRITE_ALIGN);
+        buffer.extend_from_slice(&tail);
+        let pieces = vec![Piece { segment: segment.clone(), offset, buffer }];
+        Ok(Batch { pieces, dirty: false })
+    }
+
+    /// A batch that begins a segment: its header is written with the first records.
+    fn beginning(
+        segment: &Arc<Segment>,
+        base: Lsn,
+        database_id: [u8; 16],
+        spare: Option<AlignedBuffer>,
+    ) -> Batch {
+        let mut buffer = spare.unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(&encode_segment_header(segment.number, base, database_id));
+        Batch {
+            pieces: vec![Piece { segment: segment.clone(), offset: 0, buffer }],
+            dirty: false,
+        }
+    }
+
+    /// The batch after this one: it repeats the last, half-filled block.
+    fn successor(&mut self, spare: Option<AlignedBuffer>) -> Batch {
+        let last = self.last_piece();
+        let whole = last.buffer.len() - last.buffer.len() % WRITE_ALIGN;
+        let mut buffer = spare.unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(&last.buffer.as_slice()[whole..]);
+        let segment = last.segment.clone();
+        let offset = last.offset + whole as u64;
+        Batch { pieces: vec![Piece { segment, offset, buffer }], dirty: false }
+    }
+
+    fn last_piece(&mut self) -> &mut Piece {
+        let last = self.pieces.len() - 1;
+        &mut self.pieces[last]
+    }
+
+    /// Writes all pieces in order, each durable before the next; returns the bytes written.
+    fn write(&mut self) -> Result<u64> {
+        let mut bytes = 0;
+        for Piece { segment, offset, buffer } in &mut self.pieces {
+            buffer.pad_to(buffer.len().next_multiple_of(WRITE_ALIGN));
+            let written = segment.file.write_durable(buffer, *offset);
+            written.map_err(Error::io(&segment.path, "write"))?;
+            bytes += buffer.len() as u64;
+        }
+        Ok(bytes)
+    }
+
+    fn into_spare_buffer(mut self) -> Option<AlignedBuffer> {
+        self.pieces.pop().map(|piece| piece.buffer).filter(|b| b.len() <= SPARE_BUFFER_BYTES_MAX)
+    }
+}

@@ -1,0 +1,175 @@
+//! The bytes of one record.
+//!
+//! ```text
+//!  0         4         8         12   13   14        16
+//!  +---------+---------+---------+----+----+---------+-------------------+
+//!  | crc32c  | payload | crc32c  |kind|  0 |    0    | group             |
+//!  | header  | length  | payload |    |    |         |                   |
+//!  +---------+---------+---------+----+----+---------+-------------------+
+//!  24                  32                  40                  48
+//!  +-------------------+-------------------+-------------------+-------------------+
+//!  | term              | index             | synced up to      | timestamp         |
+//!  +-------------------+-------------------+-------------------+-------------------+
+//!  56
+//!  +---------------------------- - -
+//!  | payload, then zeros up to a multiple of 8
+//!  +---------------------------- - -
+//! ```
+//!
+//! All integers are little-endian. The header's checksum covers the record's own position in the
+//! stream (eight bytes, not stored) and bytes 4 to 56; the payload has its own, so that it can be
+//! computed before the record's place and timestamp are known, outside the critical section.
+//! `synced up to` is a position that was durable when this record was made: it vouches for
+//! everything below.
+//!
+//! The timestamp stands in the header and not in the payload for the same reason: it is only known
+//! inside the critical section.
+
+use base::{Timestamp, checksum};
+
+use super::Lsn;
+
+/// Bytes before the payload.
+pub(super) const HEADER_BYTES: usize = 56;
+
+/// Records begin at multiples of this in the stream.
+pub(super) const ALIGN: u64 = 8;
+
+/// The group of an embedded database: one voter, always the leader, term 1 for ever.
+pub const EMBEDDED_GROUP: u64 = 1;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// An entry of a group's log: for the embedded database, one transaction.
+    Entry,
+    /// Written at a clean close: vouches for everything before it, and carries nothing.
+    Close,
+}
+
+impl RecordKind {
+    fn encode(self) -> u8 {
+        // 2, 3 and 4 are kept for hard state, truncation and installed snapshots.
+        match self {
+            RecordKind::Entry => 1,
+            RecordKind::Close => 5,
+        }
+    }
+
+    fn decode(byte: u8) -> Option<RecordKind> {
+        match byte {
+            1 => Some(RecordKind::Entry),
+            5 => Some(RecordKind::Close),
+            _ => None,
+        }
+    }
+}
+
+/// One record as read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Where it begins in the stream.
+    pub lsn: Lsn,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Whose log it belongs to.
+    pub group: u64,
+    /// The term it was accepted in.
+    pub term: u64,
+    /// Its index in the group's log.
+    pub index: u64,
+    /// All of the stream below was durable when this record was made.
+    pub synced: Lsn,
+    /// The commit timestamp of the transaction in it.
+    pub timestamp: Timestamp,
+    /// The content.
+    pub payload: &'a [u8],
+}
+
+/// The fields of a header, read but for the payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) payload_len: usize,
+    payload_crc: u32,
+    kind: RecordKind,
+    group: u64,
+    term: u64,
+    pub(super) index: u64,
+    pub(super) synced: Lsn,
+    pub(super) timestamp: Timestamp,
+}
+
+/// Returns the bytes that a record with this payload takes in the stream.
+pub(super) fn record_bytes(payload_len: usize) -> u64 {
+    ((HEADER_BYTES + payload_len) as u64).next_multiple_of(ALIGN)
+}
+
+/// Returns the header's bytes. `payload_crc` is [`base::checksum::of`] the payload.
+#[expect(clippy::too_many_arguments, reason = "these are the fields of the format, once")]
+pub(super) fn encode_header(
+    lsn: Lsn,
+    kind: RecordKind,
+    group: u64,
+    term: u64,
+    index: u64,
+    synced: Lsn,
+    timestamp: Timestamp,
+    payload_len: usize,
+    payload_crc: u32,
+) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(4, &(payload_len as u32).to_le_bytes());
+    put(8, &payload_crc.to_le_bytes());
+    put(12, &[kind.encode()]);
+    put(16, &group.to_le_bytes());
+    put(24, &term.to_le_bytes());
+    put(32, &index.to_le_bytes());
+    put(40, &synced.0.to_le_bytes());
+    put(48, &timestamp.raw().to_le_bytes());
+    let crc = header_crc(lsn, &header);
+    header[..4].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+fn header_crc(lsn: Lsn, header: &[u8; HEADER_BYTES]) -> u32 {
+    checksum::of(&[&lsn.0.to_le_bytes(), &header[4..]])
+}
+
+/// Reads the header of a record that begins at `lsn`; `None` if these bytes are not one.
+pub(super) fn decode_header(lsn: Lsn, bytes: &[u8]) -> Option<Header> {
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    // Cheap tests first: the search for records beyond a torn one tries every eighth byte.
+    let kind = RecordKind::decode(header[12])?;
+    if header[13..16] != [0; 3] {
+        return None;
+    }
+    let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+    if u32_at(0) != header_crc(lsn, header) {
+        return None;
+    }
+    Some(Header {
+        payload_len: u32_at(4) as usize,
+        payload_crc: u32_at(8),
+        kind,
+        group: u64_at(16),
+        term: u64_at(24),
+        index: u64_at(32),
+        synced: Lsn(u64_at(40)),
+        timestamp: Timestamp::from_raw(u64_at(48)),
+    })
+}
+
+/// Reads the record that begins at `lsn` with the first of `bytes`; `None` if there is none whole.
+/// The second value is the number of bytes it takes.
+pub(super) fn decode(lsn: Lsn, bytes: &[u8]) -> Option<(Record<'_>, u64)> {
+    let header = decode_header(lsn, bytes)?;
+    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(header.payload_len)?)?;
+    if checksum::of(&[payload]) != header.payload_crc {
+        return None;
+    }
+    let Header { kind, group, term, index, synced, timestamp, .. } = header;
+    let record = Record { lsn, kind, group, term, index, synced, timestamp, payload };
+    Some((record, record_bytes(header.payload_len)))
+}

@@ -1,0 +1,198 @@
+//! The writes a transaction has buffered, in key order, with savepoints.
+//!
+//! Nothing leaves this buffer before the commit, so rolling back is forgetting. A savepoint is a
+//! position in an undo list; the list is only kept once there is a savepoint.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use base::KeyRange;
+use base::limits::TRANSACTION_BYTES_MAX;
+use bytes::Bytes;
+use storage::Value;
+
+use crate::error::{Error, Result};
+
+/// Buffered writes by engine key; `None` deletes.
+#[derive(Default, Debug)]
+pub struct WriteSet {
+    writes: BTreeMap<Bytes, Option<Bytes>>,
+    /// Bytes of all keys and values.
+    bytes: usize,
+    /// What each write since the first savepoint replaced, oldest first.
+    undo: Vec<(Bytes, Option<Option<Bytes>>)>,
+    savepoints: u64,
+    /// The serial number and undo position of each live savepoint, oldest first.
+    live: Vec<(u64, usize)>,
+    /// One bit for each key: two sets without a common bit have no common key.
+    signature: u64,
+}
+
+/// A mark in a transaction that it can be rolled back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Savepoint(u64);
+
+impl WriteSet {
+    /// Buffers a write.
+    ///
+    /// # Errors
+    /// `TooLarge` if the transaction would exceed its limit; the buffer is as before then.
+    pub fn write(&mut self, key: Bytes, value: Option<Bytes>) -> Result<()> {
+        let value_bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let old = self.writes.get(&key);
+        let replaced = old.map_or(0, |old| key.len() + value_bytes(old));
+        let bytes = self.bytes - replaced + key.len() + value_bytes(&value);
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "transaction",
+                bytes,
+                limit: TRANSACTION_BYTES_MAX,
+                advice: "commit it in several transactions",
+            });
+        }
+        if !self.live.is_empty() {
+            self.undo.push((key.clone(), old.cloned()));
+        }
+        self.bytes = bytes;
+        self.signature |= signature_of(&key);
+        self.writes.insert(key, value);
+        Ok(())
+    }
+
+    /// Returns the buffered write of a key: `None` if there is none, `Some(None)` if it deletes.
+    pub fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
+        if self.writes.is_empty() { None } else { self.writes.get(key) }
+    }
+
+    /// Returns true if the key was written.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.writes.contains_key(key)
+    }
+
+    /// Returns true if nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Returns the number of keys written.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Returns the bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns a word in which each written key has set one bit.
+    pub fn signature(&self) -> u64 {
+        self.signature
+    }
+
+    /// Returns the writes in key order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, Value<'_>)> {
+        self.writes.iter().map(|(key, value)| (key, as_value(value)))
+    }
+
+    /// Returns the first write at or after (or after) a key that lies before `end`.
+    pub fn first(&self, from: Bound<&[u8]>, end: Option<&[u8]>) -> Option<(&Bytes, &Option<Bytes>)> {
+        let found = self.writes.range::<[u8], _>((from, Bound::Unbounded)).next()?;
+        end.is_none_or(|end| &found.0[..] < end).then_some(found)
+    }
+
+    /// Returns the last write before (or at) a key that lies at or after `start`.
+    pub fn last(&self, start: &[u8], until: Bound<&[u8]>) -> Option<(&Bytes, &Option<Bytes>)> {
+        let found = self.writes.range::<[u8], _>((Bound::Unbounded, until)).next_back()?;
+        (&found.0[..] >= start).then_some(found)
+    }
+
+    /// Returns a written key in the range, if there is one.
+    pub fn key_in(&self, range: &KeyRange) -> Option<&Bytes> {
+        self.first(Bound::Included(&range.start), range.end.as_deref()).map(|(key, _)| key)
+    }
+
+    /// Sets a mark to roll back to.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.savepoints += 1;
+        self.live.push((self.savepoints, self.undo.len()));
+        Savepoint(self.savepoints)
+    }
+
+    /// Forgets all writes since the savepoint; it stays, the later ones are gone.
+    ///
+    /// # Errors
+    /// `NoSuchSavepoint` if it was rolled back over.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        let found = self.live.iter().position(|(serial, _)| *serial == savepoint.0);
+        let position = found.ok_or(Error::NoSuchSavepoint)?;
+        let (_, undo_len) = self.live[position];
+        self.live.truncate(position + 1);
+        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        for (key, old) in self.undo.drain(undo_len..).rev() {
+            let len = key.len();
+            let replaced = match old {
+                Some(old) => {
+                    self.bytes += len + size(&old);
+                    self.writes.insert(key, old)
+                }
+                None => self.writes.remove(&key),
+            };
+            self.bytes -= replaced.map_or(0, |replaced| len + size(&replaced));
+        }
+        // The signature may keep bits of forgotten keys: that costs a comparison, never an answer.
+        Ok(())
+    }
+}
+
+fn as_value(value: &Option<Bytes>) -> Value<'_> {
+    value.as_ref().map_or(Value::Tombstone, |value| Value::Put(value))
+}
+
+/// Returns one of 64 bits for a key, by a multiplicative hash of its last bytes and length: keys
+/// mostly differ at their end.
+pub(crate) fn signature_of(key: &[u8]) -> u64 {
+    let tail = &key[key.len().saturating_sub(8)..];
+    let word = tail.iter().fold(key.len() as u64, |word, &byte| word << 8 | u64::from(byte));
+    1 << (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn rolling_back_restores_values_sizes_and_absence() {
+        let mut set = WriteSet::default();
+        set.write(bytes("a"), Some(bytes("1"))).unwrap();
+        let outer = set.savepoint();
+        set.write(bytes("a"), Some(bytes("22"))).unwrap();
+        set.write(bytes("b"), None).unwrap();
+        let inner = set.savepoint();
+        set.write(bytes("b"), Some(bytes("3"))).unwrap();
+        set.write(bytes("b"), Some(bytes("4"))).unwrap();
+        assert_eq!(set.bytes(), 5);
+
+        set.rollback_to(inner).unwrap();
+        assert_eq!((set.get(b"b"), set.bytes()), (Some(&None), 4));
+        set.rollback_to(outer).unwrap();
+        assert_eq!((set.get(b"a"), set.get(b"b"), set.bytes()), (Some(&Some(bytes("1"))), None, 2));
+        assert!(matches!(set.rollback_to(inner), Err(Error::NoSuchSavepoint)));
+        set.write(bytes("c"), None).unwrap();
+        set.rollback_to(outer).unwrap();
+        assert_eq!(set.len(), 1);
+    }
+
+    #[test]
+    fn the_limit_refuses_the_write_that_would_exceed_it() {
+        let mut set = WriteSet::default();
+        let value = Bytes::from(vec![0; TRANSACTION_BYTES_MAX - 1]);
+        set.write(bytes("k"), Some(value.clone())).unwrap();
+        assert!(matches!(set.write(bytes("l"), None), Err(Error::TooLarge { .. })));
+        assert_eq!((set.len(), set.bytes()), (1, TRANSACTION_BYTES_MAX));
+        set.write(bytes("k"), Some(value)).unwrap();
+    }
+}
