@@ -1,0 +1,388 @@
+//! Walking over a table: a cursor that goes both ways, and a scan of a range on top of it.
+
+use base::{KeyRange, Timestamp};
+use bytes::{Bytes, BytesMut};
+
+use super::block::{Block, BlockCursor, Decoded, Handle, Position, unseal};
+use super::reader::{Inner, Table, at};
+use crate::{Error, Result, Value};
+
+/// How much a scan reads at once, in bytes. One call then costs less than checking what it read,
+/// and a disk that seeks spends its time reading.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// What the second read of a cursor that goes on reading takes; each further one takes twice as
+/// much, up to [`READ_AHEAD_BYTES`].
+const READ_AHEAD_BYTES_FIRST: usize = 16 << 10;
+
+/// One entry of a table, borrowed from the cursor that is on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The user key.
+    pub key: &'a [u8],
+    /// When it was written.
+    pub ts: Timestamp,
+    /// What was written.
+    pub value: Value<'a>,
+}
+
+/// A way through the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Reverse,
+}
+
+/// How much a cursor reads beyond what it needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadAhead {
+    /// Nothing at first; more and more while it goes on in one direction.
+    Adaptive,
+    /// As much as ever: the caller will read on.
+    Full,
+}
+
+/// A position in a table that moves both ways: on an entry, or off the table.
+///
+/// The table cannot change under it. After an error it is off the table.
+pub struct TableCursor {
+    table: Table,
+    /// The partition, and the entry of its index, whose data block `data` is on.
+    partition: usize,
+    index: BlockCursor,
+    data: BlockCursor,
+    /// Where the data block lies, for errors.
+    data_at: u64,
+    window: Window,
+}
+
+impl TableCursor {
+    pub(crate) fn new(table: Table, read_ahead: ReadAhead) -> TableCursor {
+        let empty = BlockCursor::new(Block::empty());
+        TableCursor {
+            table,
+            partition: 0,
+            index: BlockCursor::new(Block::empty()),
+            data: empty,
+            data_at: 0,
+            window: Window::new(read_ahead),
+        }
+    }
+
+    /// Returns the entry that the cursor is on; `None` if it is off the table.
+    pub fn entry(&self) -> Option<Entry<'_>> {
+        self.data.is_valid().then(|| {
+            let position = self.data.position();
+            Entry { key: position.key, ts: position.ts(), value: self.data.value() }
+        })
+    }
+
+    /// Goes to the first entry; returns false if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if a block is not sound, [`Error::Io`] if it cannot be read. So for all
+    /// other movements.
+    pub fn seek_first(&mut self) -> Result<bool> {
+        self.window.jump();
+        self.enter_partition(0, Direction::Forward)
+    }
+
+    /// Goes to the last entry; returns false if there is none.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek_first`].
+    pub fn seek_last(&mut self) -> Result<bool> {
+        self.window.jump();
+        match self.table.inner.partitions.len().checked_sub(1) {
+            Some(last) => self.enter_partition(last, Direction::Reverse),
+            None => Ok(self.leave()),
+        }
+    }
+
+    /// Goes to the first entry that is at or after `key` and, in that key, not newer than `ts`;
+    /// returns false if there is none.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek_first`].
+    pub fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
+        self.window.jump();
+        let target = Position::new(key, ts);
+        let partition = self.table.inner.partition_of(target);
+        if !self.load_index(partition)? {
+            return Ok(self.leave());
+        }
+        let found = self.index.seek(target);
+        if !self.checked_index(found)? {
+            return Err(self.damaged(self.index_at(), "the index ends before its separator"));
+        }
+        self.load_data()?;
+        let found = self.data.seek(target);
+        if self.checked(found)? {
+            return Ok(true);
+        }
+        // The target lies between the last entry of this block and its separator.
+        self.next_block()
+    }
+
+    /// Goes to the last entry that is before the position (`key`, `ts`): in a smaller key, or in the
+    /// same key and newer than `ts`; returns false if there is none.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek_first`].
+    pub fn seek_before(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
+        if self.seek(key, ts)? { self.prev() } else { self.seek_last() }
+    }
+
+    /// Goes to the next entry; returns false, and leaves the table, if there is none.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek_first`].
+    #[expect(clippy::should_implement_trait, reason = "what it moves to is borrowed from it")]
+    pub fn next(&mut self) -> Result<bool> {
+        if !self.data.is_valid() {
+            return Ok(false);
+        }
+        let moved = self.data.next();
+        if self.checked(moved)? {
+            return Ok(true);
+        }
+        self.next_block()
+    }
+
+    /// Goes to the previous entry; returns false, and leaves the table, if there is none.
+    ///
+    /// # Errors
+    /// As [`TableCursor::seek_first`].
+    pub fn prev(&mut self) -> Result<bool> {
+        if !self.data.is_valid() {
+            return Ok(false);
+        }
+        let moved = self.data.prev();
+        if self.checked(moved)? {
+            return Ok(true);
+        }
+        let moved = self.index.prev();
+        if self.checked_index(moved)? {
+            return self.enter_block(Direction::Reverse);
+        }
+        match self.partition.checked_sub(1) {
+            Some(partition) => self.enter_partition(partition, Direction::Reverse),
+            None => Ok(self.leave()),
+        }
+    }
+
+    fn next_block(&mut self) -> Result<bool> {
+        let moved = self.index.next();
+        if self.checked_index(moved)? {
+            return self.enter_block(Direction::Forward);
+        }
+        self.enter_partition(self.partition + 1, Direction::Forward)
+    }
+
+    /// Goes to the first or last entry of a partition.
+    fn enter_partition(&mut self, partition: usize, direction: Direction) -> Result<bool> {
+        if !self.load_index(partition)? {
+            return Ok(self.leave());
+        }
+        let moved = match direction {
+            Direction::Forward => self.index.seek_first(),
+            Direction::Reverse => self.index.seek_last(),
+        };
+        if !self.checked_index(moved)? {
+            return Err(self.damaged(self.index_at(), "the index of a partition is empty"));
+        }
+        self.enter_block(direction)
+    }
+
+    /// Goes to the first or last entry of the data block that the index is on.
+    fn enter_block(&mut self, direction: Direction) -> Result<bool> {
+        self.load_data()?;
+        let moved = match direction {
+            Direction::Forward => self.data.seek_first(),
+            Direction::Reverse => self.data.seek_last(),
+        };
+        if self.checked(moved)? {
+            return Ok(true);
+        }
+        Err(self.damaged(self.data_at, "a data block is empty"))
+    }
+
+    /// Loads the index of a partition; returns false if there is no such partition.
+    fn load_index(&mut self, partition: usize) -> Result<bool> {
+        self.leave();
+        self.partition = partition;
+        let inner = &*self.table.inner;
+        let Some(partition) = inner.partitions.get(partition) else {
+            return Ok(false);
+        };
+        self.index.reset(inner.index_of(partition)?);
+        Ok(true)
+    }
+
+    /// Loads the data block that the index is on.
+    fn load_data(&mut self) -> Result<()> {
+        self.leave();
+        let inner = &*self.table.inner;
+        let handle = inner.data_handle(&self.index, self.index_at())?;
+        self.data_at = handle.offset;
+        // The old block holds on to the window, which could not be used again then.
+        self.data.reset(Block::empty());
+        let contents = self.window.block(inner, handle)?;
+        self.data.reset(Block::new(contents).map_err(at(&inner.path, handle.offset))?);
+        Ok(())
+    }
+
+    /// Leaves the table; returns false, as movements do then.
+    fn leave(&mut self) -> bool {
+        self.data.leave();
+        false
+    }
+
+    fn checked(&self, moved: Decoded<bool>) -> Result<bool> {
+        moved.map_err(at(&self.table.inner.path, self.data_at))
+    }
+
+    fn checked_index(&mut self, moved: Decoded<bool>) -> Result<bool> {
+        if moved.is_err() {
+            self.data.leave();
+        }
+        moved.map_err(at(&self.table.inner.path, self.index_at()))
+    }
+
+    fn index_at(&self) -> u64 {
+        self.table.inner.partitions.get(self.partition).map_or(0, |p| p.handle.index.offset)
+    }
+
+    fn damaged(&self, offset: u64, what: &str) -> Error {
+        Error::damaged(&self.table.inner.path, offset, what)
+    }
+}
+
+/// The entries in a range of keys, one after the other.
+///
+/// ```text
+/// let mut scan = table.scan(..);
+/// while let Some(entry) = scan.next()? { … }
+/// ```
+pub struct Scan {
+    cursor: TableCursor,
+    range: KeyRange,
+    direction: Direction,
+    state: ScanState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ScanState {
+    New,
+    Running,
+    Done,
+}
+
+impl Scan {
+    pub(crate) fn new(table: Table, range: KeyRange, direction: Direction) -> Scan {
+        // Whoever reads everything is spared the slow start.
+        let read_ahead =
+            if range == KeyRange::all() { ReadAhead::Full } else { ReadAhead::Adaptive };
+        Scan {
+            cursor: TableCursor::new(table, read_ahead),
+            range,
+            direction,
+            state: ScanState::New,
+        }
+    }
+
+    /// Returns the next entry; `None` after the last one, and ever after.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if a block is not sound, [`Error::Io`] if it cannot be read. The scan is
+    /// over then.
+    #[expect(clippy::should_implement_trait, reason = "an entry is borrowed from the scan")]
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        let state = std::mem::replace(&mut self.state, ScanState::Done);
+        let cursor = &mut self.cursor;
+        let start = &self.range.start;
+        let moved = match (state, self.direction, &self.range.end) {
+            (ScanState::Done, ..) => false,
+            (ScanState::Running, Direction::Forward, _) => cursor.next()?,
+            (ScanState::Running, Direction::Reverse, _) => cursor.prev()?,
+            (ScanState::New, Direction::Forward, _) => cursor.seek(start, Timestamp::MAX)?,
+            (ScanState::New, Direction::Reverse, None) => cursor.seek_last()?,
+            (ScanState::New, Direction::Reverse, Some(end)) => {
+                cursor.seek_before(end, Timestamp::MAX)?
+            }
+        };
+        if !moved {
+            return Ok(None);
+        }
+        let entry = self.cursor.entry().filter(|entry| match self.direction {
+            Direction::Forward => self.range.end.as_ref().is_none_or(|end| entry.key < &end[..]),
+            Direction::Reverse => entry.key >= &self.range.start[..],
+        });
+        if entry.is_some() {
+            self.state = ScanState::Running;
+        }
+        Ok(entry)
+    }
+}
+
+/// The part of the file that was read last, of which blocks are handed out without a copy.
+pub(crate) struct Window {
+    read_ahead: ReadAhead,
+    bytes: Bytes,
+    start: u64,
+    /// How much to read next; 0 for just the block.
+    ahead: usize,
+}
+
+impl Window {
+    pub(crate) fn new(read_ahead: ReadAhead) -> Window {
+        Window { read_ahead, bytes: Bytes::new(), start: 0, ahead: 0 }
+    }
+
+    /// Forgets that reads were sequential.
+    fn jump(&mut self) {
+        self.ahead = 0;
+    }
+
+    /// Returns the checked contents of a block, reading it and some of what lies beyond it.
+    pub(crate) fn block(&mut self, inner: &Inner, handle: Handle) -> Result<Bytes> {
+        if self.slice(handle).is_none() {
+            self.fill(inner, handle)?;
+        }
+        let missing =
+            || Error::damaged(&inner.path, handle.offset, "a block lies outside the file");
+        let stored = self.slice(handle).ok_or_else(missing)?;
+        unseal(stored, handle.offset).map_err(at(&inner.path, handle.offset))
+    }
+
+    fn slice(&self, handle: Handle) -> Option<Bytes> {
+        let start = usize::try_from(handle.offset.checked_sub(self.start)?).ok()?;
+        let end = start.checked_add(handle.stored_len())?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    }
+
+    fn fill(&mut self, inner: &Inner, handle: Handle) -> Result<()> {
+        let ahead = match self.read_ahead {
+            ReadAhead::Full => READ_AHEAD_BYTES,
+            ReadAhead::Adaptive => self.ahead,
+        };
+        self.ahead = (2 * self.ahead).clamp(READ_AHEAD_BYTES_FIRST, READ_AHEAD_BYTES);
+        let len = handle.stored_len().max(ahead) as u64;
+        // Reading on means reading what lies in front of the old window when it went backwards.
+        let is_backwards = handle.offset < self.start;
+        let data_end = inner.footer.top_index.offset;
+        let (start, end) = if is_backwards {
+            (handle.end().saturating_sub(len), handle.end())
+        } else {
+            (handle.offset, handle.offset.saturating_add(len).min(data_end))
+        };
+        let len = end.saturating_sub(start) as usize;
+        let mut buffer =
+            std::mem::take(&mut self.bytes).try_into_mut().unwrap_or_else(|_| BytesMut::new());
+        buffer.resize(len, 0);
+        inner.read_into(&mut buffer, start)?;
+        self.start = start;
+        self.bytes = buffer.freeze();
+        Ok(())
+    }
+}

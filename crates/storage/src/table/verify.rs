@@ -1,0 +1,176 @@
+//! Reads a whole table and checks all that it claims.
+
+use bytes::Bytes;
+
+use super::block::{Block, BlockCursor, Handle, Position};
+use super::cursor::{ReadAhead, Window};
+use super::filter::{self, Filter};
+use super::properties::{TableBounds, TableProperties};
+use super::reader::{Inner, Partition, Table, at};
+use crate::{Error, Result, Value};
+
+/// What a verification has read and found sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verified {
+    /// Bytes of the file, all of which a checksum covers.
+    pub bytes: u64,
+    /// Blocks of all kinds.
+    pub blocks: u64,
+    /// Entries, each one after the one before it.
+    pub entries: u64,
+    /// Keys looked up in the filters.
+    pub filter_lookups: u64,
+}
+
+impl Table {
+    /// Reads every block and checks its checksum, the order of all entries, the index, the filters,
+    /// the counts, and that no byte of the file lies outside a block.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with the offset of the first thing that is not so; [`Error::Io`] if the
+    /// file cannot be read.
+    pub fn verify(&self) -> Result<Verified> {
+        let inner = &*self.inner;
+        let mut check = Check {
+            inner,
+            window: Window::new(ReadAhead::Full),
+            // The top index and the properties were read when the table was opened.
+            verified: Verified { bytes: inner.bytes, blocks: 2, ..Verified::default() },
+            found: TableProperties {
+                creator: inner.properties.creator.clone(),
+                ..TableProperties::default()
+            },
+            end: 0,
+            last_key: Vec::new(),
+            separator: None,
+        };
+        for partition in &inner.partitions {
+            check.partition(partition)?;
+        }
+        if let (Some(bounds), Some(last)) =
+            (&mut check.found.bounds, Position::decode(&check.last_key))
+        {
+            bounds.last_key = Bytes::copy_from_slice(last.key);
+        }
+        check.expect(check.found == inner.properties, inner.footer.properties.offset, || {
+            format!("the properties are {:?}, the blocks hold {:?}", inner.properties, check.found)
+        })?;
+        Ok(check.verified)
+    }
+}
+
+struct Check<'a> {
+    inner: &'a Inner,
+    window: Window,
+    verified: Verified,
+    /// Counted while reading, to be compared with what the table says.
+    found: TableProperties,
+    /// Where the next block has to begin.
+    end: u64,
+    /// The encoded key of the last entry.
+    last_key: Vec<u8>,
+    /// The encoded key that the next entry has to be after.
+    separator: Option<Vec<u8>>,
+}
+
+impl Check<'_> {
+    fn partition(&mut self, partition: &Partition) -> Result<()> {
+        let (filter_handle, index_handle) = (partition.handle.filter, partition.handle.index);
+        let filter = Filter::new(self.inner.contents(filter_handle)?)
+            .map_err(at(&self.inner.path, filter_handle.offset))?;
+        // What a point read left in memory is not what is to be checked, so read it again.
+        let mut index = BlockCursor::new(self.inner.entries(index_handle)?);
+        let flaw = at(&self.inner.path, index_handle.offset);
+        let mut is_valid = index.seek_first().map_err(&flaw)?;
+        self.expect(is_valid, index_handle.offset, || "the index of a partition is empty".into())?;
+        while is_valid {
+            let handle = self.inner.data_handle(&index, index_handle.offset)?;
+            self.data_block(handle, &filter)?;
+            let covers = Position::decode(&self.last_key) <= Some(index.position());
+            self.expect(covers, index_handle.offset + index.offset() as u64, || {
+                "a separator is before the last entry of its block".into()
+            })?;
+            self.separator = Some(index.encoded_key().to_vec());
+            is_valid = index.next().map_err(&flaw)?;
+        }
+        self.contiguous(filter_handle)?;
+        self.contiguous(index_handle)?;
+        self.found.partitions += 1;
+        let is_same = self.separator.as_deref() == Some(&partition.separator[..]);
+        self.expect(is_same, self.inner.footer.top_index.offset, || {
+            "the top index separates a partition where its index does not".into()
+        })
+    }
+
+    fn data_block(&mut self, handle: Handle, filter: &Filter) -> Result<()> {
+        self.contiguous(handle)?;
+        let flaw = at(&self.inner.path, handle.offset);
+        let block = Block::new(self.window.block(self.inner, handle)?);
+        let mut cursor = BlockCursor::new(block.map_err(&flaw)?);
+        let mut is_valid = cursor.seek_first().map_err(&flaw)?;
+        self.expect(is_valid, handle.offset, || "a data block is empty".into())?;
+        let mut restarts = 0;
+        while is_valid {
+            let offset = handle.offset + cursor.offset() as u64;
+            let restart = cursor.block().restarts().get(restarts).map(|at| u32::from_le_bytes(*at));
+            let is_at_restart = restart == Some(cursor.offset() as u32);
+            restarts += usize::from(is_at_restart);
+            self.expect(!is_at_restart || cursor.shared() == 0, offset, || {
+                "an entry at a restart shares bytes with the one before it".into()
+            })?;
+            self.entry(cursor.position(), cursor.value(), filter, offset)?;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(cursor.encoded_key());
+            is_valid = cursor.next().map_err(&flaw)?;
+        }
+        self.expect(restarts == cursor.block().restarts().len(), handle.offset, || {
+            "a restart points into an entry".into()
+        })?;
+        self.found.data_blocks += 1;
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        position: Position<'_>,
+        value: Value<'_>,
+        filter: &Filter,
+        offset: u64,
+    ) -> Result<()> {
+        let last = Position::decode(&self.last_key);
+        self.expect(last < Some(position), offset, || "an entry is out of order".into())?;
+        if let Some(separator) = self.separator.take() {
+            let is_after = Position::decode(&separator) < Some(position);
+            self.expect(is_after, offset, || "an entry is not after its separator".into())?;
+        }
+        let is_new_key = last.is_none_or(|last| last.key != position.key);
+        let is_in_filter = filter.may_contain(filter::hash(position.key));
+        self.expect(is_in_filter, offset, || "a key is not in its filter".into())?;
+        let ts = position.ts();
+        let bounds = self.found.bounds.get_or_insert_with(|| {
+            let key = Bytes::copy_from_slice(position.key);
+            TableBounds { first_key: key.clone(), last_key: key, ts_min: ts, ts_max: ts }
+        });
+        (bounds.ts_min, bounds.ts_max) = (bounds.ts_min.min(ts), bounds.ts_max.max(ts));
+        self.verified.entries += 1;
+        self.verified.filter_lookups += 1;
+        self.found.entries += 1;
+        self.found.distinct_keys += u64::from(is_new_key);
+        self.found.tombstones += u64::from(value == Value::Tombstone);
+        self.found.key_bytes += position.key.len() as u64;
+        self.found.value_bytes += value.as_put().map_or(0, <[u8]>::len) as u64;
+        Ok(())
+    }
+
+    /// Takes note of a block, which has to begin where the last one ended.
+    fn contiguous(&mut self, handle: Handle) -> Result<()> {
+        self.expect(handle.offset == self.end, self.end, || "a gap between two blocks".into())?;
+        self.end = handle.end();
+        self.verified.blocks += 1;
+        Ok(())
+    }
+
+    fn expect(&self, holds: bool, offset: u64, what: impl FnOnce() -> String) -> Result<()> {
+        if holds { Ok(()) } else { Err(Error::damaged(&self.inner.path, offset, what())) }
+    }
+}
