@@ -6,8 +6,10 @@ mod error;
 mod value;
 
 pub mod batch;
+pub mod directory;
 pub mod manifest;
 pub mod memtable;
+pub mod sync;
 pub mod table;
 pub mod wal;
 

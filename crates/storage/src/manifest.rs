@@ -1,1 +1,447 @@
-//! The manifest.
+//! The manifest: which tables make up the database, and from where the log is still needed.
+//!
+//! ```text
+//!  0               8          12         16         20
+//!  +---------------+----------+----------+----------+- - - - - - - - - - - - - - - -+
+//!  | magic         | version  | length   | crc32c   | body, of that length          |
+//!  +---------------+----------+----------+----------+- - - - - - - - - - - - - - - -+
+//!                        '----------'--- the checksum covers these and the body
+//!
+//!  body    | database id, 16 bytes | checkpoint ts | log start | next file number |
+//!          | gc watermark ts | last ts | count of tables | tables … |
+//!
+//!  table   | number | bytes | entries | tombstones | level | has bounds: 0 or 1 |
+//!          | oldest ts | newest ts | first key | last key |      only with bounds
+//! ```
+//!
+//! All numbers of the body are varints, keys are length-prefixed bytes, tables stand in rising order
+//! of their numbers.
+//!
+//! # Rewritten whole, switched by a rename
+//! Each edit writes the whole new state to `MANIFEST.tmp`, syncs it, renames it over `MANIFEST` and
+//! syncs the folder.
+//!
+//! ```text
+//!   create MANIFEST.tmp ── write ── sync ── rename ── sync folder ── apply returns
+//!   <────────── a crash here: the old state ─────><─ old or new ─><─ the new state
+//! ```
+//!
+//! The file under the name `MANIFEST` was synced before it got that name, so it is never torn:
+//! **every bad byte in it is damage**, and there is no tail to reason about. The usual alternative, a
+//! log of edits with an atomic pointer to it (LevelDB's `CURRENT`), has to tell a torn last edit,
+//! which may be cut off, from bit rot in an acknowledged one, which may not, and cannot always: nothing
+//! after the last edit vouches for it. What we pay: a table costs some hundred bytes, so ten thousand
+//! tables (640 GB in files of 64 MB) make each edit write one megabyte, beside the 64 that the flush
+//! behind it wrote. Should that ever show, edits can be appended behind this same interface.
+//!
+//! # Invariants
+//! * A table is named only after its file and its folder are durable: see [`Manifest::apply`].
+//! * Timestamps, the log start and the next file number never fall; no number is used twice.
+//!
+//! # Not here
+//! Removal of files that are no longer named ([`crate::directory`] lists them); which tables a level
+//! may hold (the tree's business).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::codec::{self, Reader, Truncated};
+use base::{Timestamp, checksum, text};
+use bytes::Bytes;
+use env::{Disk, OpenMode};
+
+use crate::directory::{DatabaseId, Replacement};
+use crate::table::{TableBounds, TableSummary};
+use crate::{Error, Result};
+
+/// Name of the manifest in the directory of a database.
+pub const MANIFEST_NAME: &str = "MANIFEST";
+
+/// The version of the format that is written, and the newest that is read.
+const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"\x89HOLMM\r\n";
+
+/// Magic, version, length and checksum.
+const HEADER_BYTES: usize = 20;
+
+/// What the manifest says of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableMeta {
+    /// The number in its file name.
+    pub number: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Number of entries, tombstones included.
+    pub entries: u64,
+    /// Number of tombstones.
+    pub tombstones: u64,
+    /// Level in the tree; 0 is the newest.
+    pub level: u8,
+    /// Where its entries lie; `None` if it has none.
+    pub bounds: Option<TableBounds>,
+}
+
+impl TableMeta {
+    /// Returns the line of a table that was just built.
+    pub fn new(number: u64, level: u8, summary: &TableSummary) -> TableMeta {
+        TableMeta {
+            number,
+            bytes: summary.bytes,
+            entries: summary.properties.entries,
+            tombstones: summary.properties.tombstones,
+            level,
+            bounds: summary.properties.bounds.clone(),
+        }
+    }
+}
+
+/// The live state of a database directory.
+///
+/// # Invariants
+/// * Each table's number is below `next_file_number`, and is its key in the map.
+/// * Timestamps in tables are not above `last_ts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The live tables by number.
+    pub tables: BTreeMap<u64, TableMeta>,
+    /// All commits up to this one are in tables.
+    pub checkpoint_ts: Timestamp,
+    /// Where in the log's stream replay begins.
+    pub log_start: u64,
+    /// The number of the next new file.
+    pub next_file_number: u64,
+    /// Reads before this timestamp are refused, for versions they need may be gone.
+    pub gc_watermark: Timestamp,
+    /// No timestamp up to this one may be issued again.
+    pub last_ts: Timestamp,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            tables: BTreeMap::new(),
+            checkpoint_ts: Timestamp::ZERO,
+            log_start: 0,
+            // Zero is left free to stand for "no file".
+            next_file_number: 1,
+            gc_watermark: Timestamp::ZERO,
+            last_ts: Timestamp::ZERO,
+        }
+    }
+}
+
+/// A change of the state. `None` and empty lists leave things as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edit {
+    /// Tables that become live.
+    pub added: Vec<TableMeta>,
+    /// Numbers of tables that are no longer live.
+    pub removed: Vec<u64>,
+    /// See [`State::checkpoint_ts`].
+    pub checkpoint_ts: Option<Timestamp>,
+    /// See [`State::log_start`].
+    pub log_start: Option<u64>,
+    /// See [`State::next_file_number`]; it rises by itself above all added tables.
+    pub next_file_number: Option<u64>,
+    /// See [`State::gc_watermark`].
+    pub gc_watermark: Option<Timestamp>,
+    /// See [`State::last_ts`]; it rises by itself to the newest timestamp of all added tables.
+    pub last_ts: Option<Timestamp>,
+}
+
+impl State {
+    /// Changes the state.
+    ///
+    /// # Panics
+    /// If the edit removes a table that is not live, adds one that is, or takes anything back that
+    /// only rises.
+    pub fn apply(&mut self, edit: &Edit) {
+        for number in &edit.removed {
+            let removed = self.tables.remove(number);
+            assert!(removed.is_some(), "an edit removes table {number}, which is not live");
+        }
+        for table in &edit.added {
+            self.next_file_number = self.next_file_number.max(table.number.saturating_add(1));
+            if let Some(bounds) = &table.bounds {
+                self.last_ts = self.last_ts.max(bounds.ts_max);
+            }
+            let old = self.tables.insert(table.number, table.clone());
+            assert!(old.is_none(), "an edit adds table {}, which is live", table.number);
+        }
+        raise(&mut self.checkpoint_ts, edit.checkpoint_ts, "the checkpoint timestamp");
+        raise(&mut self.log_start, edit.log_start, "the log start");
+        raise(&mut self.gc_watermark, edit.gc_watermark, "the garbage watermark");
+        // These two have risen by themselves above.
+        self.next_file_number = self.next_file_number.max(edit.next_file_number.unwrap_or(0));
+        self.last_ts = self.last_ts.max(edit.last_ts.unwrap_or(Timestamp::ZERO));
+        debug_assert_eq!(self.check_invariants(), Ok(()));
+    }
+
+    /// Checks what must always hold.
+    ///
+    /// # Errors
+    /// A sentence that says what does not.
+    pub fn check_invariants(&self) -> std::result::Result<(), String> {
+        for (&number, table) in &self.tables {
+            if number != table.number || number >= self.next_file_number {
+                return Err(format!(
+                    "table {number} is listed as {}, below file {}",
+                    table.number, self.next_file_number
+                ));
+            }
+            let ts_max = table.bounds.as_ref().map_or(Timestamp::ZERO, |bounds| bounds.ts_max);
+            if ts_max > self.last_ts {
+                return Err(format!("table {number} ends at {ts_max}, after {}", self.last_ts));
+            }
+            if table.bounds.is_none() != (table.entries == 0) {
+                return Err(format!("table {number} has entries without bounds, or the reverse"));
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self, id: DatabaseId) -> Vec<u8> {
+        let mut body = id.0.to_vec();
+        for number in [
+            self.checkpoint_ts.raw(),
+            self.log_start,
+            self.next_file_number,
+            self.gc_watermark.raw(),
+            self.last_ts.raw(),
+            self.tables.len() as u64,
+        ] {
+            codec::put_varint(&mut body, number);
+        }
+        for table in self.tables.values() {
+            for number in [
+                table.number,
+                table.bytes,
+                table.entries,
+                table.tombstones,
+                table.level.into(),
+                table.bounds.is_some().into(),
+            ] {
+                codec::put_varint(&mut body, number);
+            }
+            if let Some(bounds) = &table.bounds {
+                codec::put_varint(&mut body, bounds.ts_min.raw());
+                codec::put_varint(&mut body, bounds.ts_max.raw());
+                codec::put_bytes(&mut body, &bounds.first_key);
+                codec::put_bytes(&mut body, &bounds.last_key);
+            }
+        }
+        let mut out = MAGIC.to_vec();
+        codec::put_u32(&mut out, FORMAT_VERSION);
+        codec::put_u32(&mut out, u32::try_from(body.len()).expect("a manifest stays below 4 GiB"));
+        let crc = checksum::of(&[&out[MAGIC.len()..], &body]);
+        codec::put_u32(&mut out, crc);
+        out.extend_from_slice(&body);
+        out
+    }
+}
+
+fn raise<T: PartialOrd + Copy + std::fmt::Display>(old: &mut T, new: Option<T>, what: &str) {
+    if let Some(new) = new {
+        assert!(new >= *old, "an edit takes {what} back from {old} to {new}");
+        *old = new;
+    }
+}
+
+/// The manifest of an open database.
+pub struct Manifest {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    id: DatabaseId,
+    state: State,
+    /// An earlier switch failed half-way: nobody knows which of two states is on disk.
+    is_uncertain: bool,
+}
+
+impl Manifest {
+    /// Writes the manifest of a new database, in place of any other.
+    ///
+    /// # Durability
+    /// The empty state is durable once this returns.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] and [`Error::Io`] when the file cannot be written.
+    pub fn create(disk: Arc<dyn Disk>, directory: &Path, id: DatabaseId) -> Result<Manifest> {
+        let state = State::default();
+        Replacement::write(&*disk, directory, MANIFEST_NAME, &state.encode(id))?.switch()?;
+        let directory = directory.to_path_buf();
+        Ok(Manifest { disk, directory, id, state, is_uncertain: false })
+    }
+
+    /// Reads the manifest of a database.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is missing, not sound, or another database's; [`Error::NewerFormat`]
+    /// if a newer program wrote it; [`Error::Io`] if it cannot be read.
+    pub fn open(disk: Arc<dyn Disk>, directory: &Path, id: DatabaseId) -> Result<Manifest> {
+        let (state, found_id) = Manifest::read(&*disk, directory)?;
+        if found_id != id {
+            let what = format!("it belongs to database {found_id}, and this is database {id}");
+            return Err(Error::damaged(&directory.join(MANIFEST_NAME), HEADER_BYTES as u64, what));
+        }
+        let directory = directory.to_path_buf();
+        Ok(Manifest { disk, directory, id, state, is_uncertain: false })
+    }
+
+    /// Reads a manifest without opening the database, for tools.
+    ///
+    /// # Errors
+    /// As [`Manifest::open`], except that it may be of any database.
+    pub fn read(disk: &dyn Disk, directory: &Path) -> Result<(State, DatabaseId)> {
+        let path = directory.join(MANIFEST_NAME);
+        let file = match disk.open(&path, OpenMode::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::damaged(&path, 0, "the manifest is missing"));
+            }
+            opened => opened.map_err(Error::io(&path, "open"))?,
+        };
+        let bytes = file.read_all().map_err(Error::io(&path, "read"))?;
+        decode(&bytes).map_err(|bad| match bad {
+            Bad::Newer(found) => Error::NewerFormat { path, found, known: FORMAT_VERSION },
+            Bad::Damaged(offset, what) => Error::damaged(&path, offset as u64, what),
+        })
+    }
+
+    /// Returns the current state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Changes the state. The files of added tables must be durable, their names included, before;
+    /// the files of removed tables may be deleted after.
+    ///
+    /// # Durability
+    /// The new state is durable once this returns.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] and [`Error::Io`] when it cannot be written. The state is then the old
+    /// one, and the edit can be tried again, unless the failure was in the very last steps: then
+    /// either state may be found after a crash, **no table of either may be deleted**, and all
+    /// further edits are refused until the database is opened anew.
+    ///
+    /// # Panics
+    /// As [`State::apply`].
+    pub fn apply(&mut self, edit: &Edit) -> Result<()> {
+        if self.is_uncertain {
+            let what = "an earlier switch of it failed, and nobody knows which state is on disk: \
+                        close the database and open it again";
+            let path = self.directory.join(MANIFEST_NAME);
+            return Err(Error::Io { path, action: "switch", source: std::io::Error::other(what) });
+        }
+        let mut state = self.state.clone();
+        state.apply(edit);
+        let bytes = state.encode(self.id);
+        let replacement = Replacement::write(&*self.disk, &self.directory, MANIFEST_NAME, &bytes)?;
+        self.is_uncertain = true;
+        replacement.switch()?;
+        self.is_uncertain = false;
+        self.state = state;
+        Ok(())
+    }
+}
+
+/// Why a manifest cannot be used.
+enum Bad {
+    Damaged(usize, String),
+    Newer(u32),
+}
+
+fn decode(bytes: &[u8]) -> std::result::Result<(State, DatabaseId), Bad> {
+    let damaged = |offset: usize, what: &str| Bad::Damaged(offset, what.to_owned());
+    let short = |_: Truncated| damaged(bytes.len(), "the manifest is cut short");
+    let mut reader = Reader::new(bytes);
+    let magic = reader.take(MAGIC.len()).map_err(short)?;
+    if magic != MAGIC {
+        return Err(damaged(0, "the file does not begin as a manifest"));
+    }
+    let covered = reader.rest();
+    let (version, len) = (reader.u32().map_err(short)?, reader.u32().map_err(short)?);
+    let crc = reader.u32().map_err(short)?;
+    let body = reader.rest();
+    if body.len() != len as usize {
+        let what = format!("the manifest says it has {len} bytes, and {} are there", body.len());
+        return Err(damaged(12, &what));
+    }
+    let covered = covered.get(..8).unwrap_or_default();
+    if checksum::of(&[covered, body]) != crc {
+        return Err(damaged(16, "the checksum of the manifest does not match"));
+    }
+    if version > FORMAT_VERSION {
+        return Err(Bad::Newer(version));
+    }
+    let mut reader = Reader::new(body);
+    let decoded = decode_body(&mut reader);
+    let offset = bytes.len() - reader.rest().len();
+    let (state, id) =
+        decoded.map_err(|_| damaged(offset, "a value in the manifest is cut short"))?;
+    if version == 0 || !reader.is_empty() {
+        return Err(damaged(offset, "the manifest has bytes that mean nothing"));
+    }
+    state.check_invariants().map_err(|what| damaged(HEADER_BYTES, &what))?;
+    Ok((state, id))
+}
+
+fn decode_body(reader: &mut Reader<'_>) -> std::result::Result<(State, DatabaseId), Truncated> {
+    let id = DatabaseId(*reader.take(16)?.first_chunk().ok_or(Truncated)?);
+    let mut state = State {
+        tables: BTreeMap::new(),
+        checkpoint_ts: Timestamp::from_raw(reader.varint()?),
+        log_start: reader.varint()?,
+        next_file_number: reader.varint()?,
+        gc_watermark: Timestamp::from_raw(reader.varint()?),
+        last_ts: Timestamp::from_raw(reader.varint()?),
+    };
+    for _ in 0..reader.varint()? {
+        let table = decode_table(reader)?;
+        // A number that is not rising is cut short for want of a better word: the checksum says
+        // that somebody wrote it, and we never do.
+        if state.tables.last_key_value().is_some_and(|(&last, _)| last >= table.number) {
+            return Err(Truncated);
+        }
+        state.tables.insert(table.number, table);
+    }
+    Ok((state, id))
+}
+
+fn decode_table(reader: &mut Reader<'_>) -> std::result::Result<TableMeta, Truncated> {
+    Ok(TableMeta {
+        number: reader.varint()?,
+        bytes: reader.varint()?,
+        entries: reader.varint()?,
+        tombstones: reader.varint()?,
+        level: u8::try_from(reader.varint()?).map_err(|_| Truncated)?,
+        bounds: match reader.varint()? {
+            0 => None,
+            1 => Some(TableBounds {
+                ts_min: Timestamp::from_raw(reader.varint()?),
+                ts_max: Timestamp::from_raw(reader.varint()?),
+                first_key: Bytes::copy_from_slice(reader.bytes()?),
+                last_key: Bytes::copy_from_slice(reader.bytes()?),
+            }),
+            _ => return Err(Truncated),
+        },
+    })
+}
+
+impl std::fmt::Display for TableMeta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TableMeta { number, bytes, entries, level, .. } = self;
+        write!(f, "table {number} level {level}: {bytes} bytes, {entries} entries")?;
+        match &self.bounds {
+            Some(bounds) => {
+                let (first, last) = (
+                    text::escape_short(&bounds.first_key, 32),
+                    text::escape_short(&bounds.last_key, 32),
+                );
+                write!(f, ", {first}..={last} @{}..=@{}", bounds.ts_min, bounds.ts_max)
+            }
+            None => Ok(()),
+        }
+    }
+}
