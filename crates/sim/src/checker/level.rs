@@ -76,8 +76,10 @@ pub enum Class {
     TimestampConflict,
     /// A read differs from the state at its timestamp.
     InexactSnapshot,
-    /// Another transaction wrote in between the two timestamps of this one.
-    TimestampOverlap,
+    /// Between the timestamps of a transaction, another wrote to a key that it wrote too.
+    WriteOverlap,
+    /// Between the timestamps of a transaction, another wrote to a key that it had read.
+    ReadOverlap,
     /// The timestamps run against real time.
     TimestampOrder,
     /// Money appeared or vanished.
@@ -147,8 +149,7 @@ impl Level {
             | Class::DuplicateElements
             | Class::Internal
             | Class::LostAppend
-            | Class::TimestampConflict
-            | Class::WrongTotal => true,
+            | Class::TimestampConflict => true,
             Class::IncompatibleOrder
             | Class::AbortedRead
             | Class::IntermediateRead
@@ -156,7 +157,9 @@ impl Level {
             Class::NonRepeatableRead
             | Class::LostUpdate
             | Class::InexactSnapshot
-            | Class::TimestampOverlap => self.cycle_max() >= Cycle::GNonadjacent,
+            | Class::WrongTotal => self.cycle_max() >= Cycle::GNonadjacent,
+            Class::WriteOverlap => self.cycle_max() == Cycle::GNonadjacent,
+            Class::ReadOverlap => self.cycle_max() == Cycle::G2Item,
             Class::TimestampOrder => self.order_max() == Order::RealTime,
             Class::Cycle(cycle, order) => cycle <= self.cycle_max() && order <= self.order_max(),
         }
@@ -228,7 +231,8 @@ impl fmt::Display for Class {
             Class::LostAppend => "lost-append",
             Class::TimestampConflict => "timestamp-conflict",
             Class::InexactSnapshot => "inexact-snapshot",
-            Class::TimestampOverlap => "timestamp-overlap",
+            Class::WriteOverlap => "write-overlap",
+            Class::ReadOverlap => "read-overlap",
             Class::TimestampOrder => "timestamp-order",
             Class::WrongTotal => "wrong-total",
             Class::Cycle(cycle, order) => return write!(f, "{cycle}{order}"),

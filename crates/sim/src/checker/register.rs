@@ -1,0 +1,204 @@
+//! Checks a history of transactions that read and write registers.
+//!
+//! A read of a register shows one write and not those before it, so the order of writes has to
+//! come from elsewhere. Two sources are used, key by key:
+//!
+//! * **Commit timestamps**, if every transaction that wrote the key recorded its own. Then the
+//!   order is complete, and the check is as sharp as that of list-append. It trusts the timestamps:
+//!   where they are wrong, it reports cycles that are theirs.
+//! * **Writes that follow reads** otherwise (Elle §5.2). A transaction that read 1 and then wrote 2
+//!   put 2 after 1; and every value comes after none at all.
+//!
+//! ```text
+//! T1 read x=nil, wrote 1      T2 read x=1, wrote 2      T3 wrote 3       T4 read x=1
+//!
+//!              nil ---> 1 ---> 2           T4 -rw-> T2: 2 comes after 1.
+//!               '-----> 3                  T4 and T3: unknown, 3 may come before 1.
+//! ```
+//!
+//! # Not here
+//! Orders inferred from sessions or from real time, which Elle can be told to take for granted:
+//! those are what the checker is to doubt.
+
+use std::collections::HashMap;
+
+use super::explain::saw;
+use super::graph::{Builder, RW, WR, WW};
+use super::index::{Index, Key, Read};
+use super::reads::{Flaws, check_intermediate};
+use super::report::Evidence;
+use super::{Class, Options, Report, check_cycles};
+use crate::history::{History, Op};
+
+/// How many writes known to follow one value get edges from each reader of that value. Without a
+/// limit, a key that many wrote blindly would cost its readers times its writers.
+const SUCCESSORS_MAX: usize = 32;
+
+/// Checks what the transactions of a history wrote to registers and read from them; see the module.
+///
+/// Operations on lists are ignored.
+pub fn check(history: &History, options: &Options) -> Report {
+    let mut report = Report::new(options);
+    let belongs = |op: &Op| matches!(op, Op::Write { .. } | Op::Read { .. });
+    if let Some(index) = Index::new(history, belongs, &mut report) {
+        for txn in index.counting() {
+            check_inside(&index, txn, &mut report);
+        }
+        for read in index.reads() {
+            Flaws::of(&index, read.key, read.observed).report(&index, &read, &mut report);
+            check_intermediate(&index, &read, &mut report);
+        }
+        let successors = Successors::new(&index, &mut report);
+        let mut builder = Builder::new(history.transactions.len());
+        successors.dependencies(&index, &mut builder);
+        check_cycles(&index, builder, &mut report);
+    }
+    report.sort();
+    report
+}
+
+/// A transaction must read its own last write, and a value read before again.
+fn check_inside(index: &Index<'_>, txn: u32, report: &mut Report) {
+    let mut known: HashMap<Key, &Op> = HashMap::new();
+    let label = index.label(txn);
+    for (_, key, op) in index.ops_of(txn) {
+        let before = known.insert(key, op);
+        match (before, op) {
+            (Some(Op::Write { value: own, .. }), Op::Read { value, .. })
+                if *value != Some(*own) =>
+            {
+                report.add(Class::Internal, || {
+                    let line = format!(
+                        "{label} wrote {own} to {}, then read {}",
+                        index.name(key),
+                        saw(op)
+                    );
+                    Evidence::line([label], line)
+                });
+            }
+            (Some(first @ Op::Read { value: expected, .. }), Op::Read { value, .. })
+                if value != expected =>
+            {
+                report.add(Class::NonRepeatableRead, || {
+                    let line = format!("{label} read {} and then {}", saw(first), saw(op));
+                    Evidence::line([label], line)
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A write that others may see: the last one of its transaction to its key.
+#[derive(Clone, Copy)]
+struct Final {
+    txn: u32,
+    op: u32,
+}
+
+/// Which writes are known to follow a value: of commit timestamps the next one, else all that were
+/// made by a transaction that had read it.
+struct Successors(HashMap<(Key, Option<u64>), Vec<Final>>);
+
+impl Successors {
+    fn new(index: &Index<'_>, report: &mut Report) -> Successors {
+        let mut finals: Vec<Vec<(Final, u64)>> = vec![Vec::new(); index.keys.len()];
+        let mut updates: HashMap<(Key, Option<u64>), Vec<Final>> = HashMap::new();
+        for txn in index.counting() {
+            let mut ground: HashMap<Key, Read<'_>> = HashMap::new();
+            let mut written: HashMap<Key, (Final, u64)> = HashMap::new();
+            for (op, key, operation) in index.ops_of(txn) {
+                if let Some(value) = operation.written() {
+                    written.insert(key, (Final { txn, op }, value));
+                } else if let Some(observed) = super::index::observed(operation)
+                    && !written.contains_key(&key)
+                {
+                    ground.entry(key).or_insert(Read { txn, op, key, observed });
+                }
+            }
+            let mut written: Vec<_> = written.into_iter().collect();
+            written.sort_unstable_by_key(|(key, _)| *key);
+            for (key, (write, value)) in written {
+                finals[key as usize].push((write, value));
+                if let Some(read) = ground.get(&key) {
+                    let others = updates.entry((key, read.observed.first().copied())).or_default();
+                    if let Some(other) = others.last() {
+                        report_lost_update(index, read, other.txn, report);
+                    }
+                    others.push(write);
+                }
+            }
+        }
+        for (key, writes) in finals.iter_mut().enumerate() {
+            add_unread(index, key as Key, writes, &mut updates);
+        }
+        Successors(updates)
+    }
+
+    fn dependencies(&self, index: &Index<'_>, builder: &mut Builder) {
+        let writer = |key: Key, value: u64| {
+            index.write(key, value).map(|w| w.txn).filter(|t| index.counts(*t))
+        };
+        for ((key, value), successors) in &self.0 {
+            if let Some(writer) = value.and_then(|value| writer(*key, value)) {
+                for next in successors {
+                    builder.edge(writer, next.txn, WW, next.op);
+                }
+            }
+        }
+        for read in index.reads() {
+            let value = read.observed.first().copied();
+            let last = value.and_then(|value| writer(read.key, value));
+            if last == Some(read.txn) {
+                continue;
+            }
+            if let Some(last) = last {
+                builder.edge(last, read.txn, WR, read.op);
+            }
+            let successors = self.0.get(&(read.key, value)).into_iter().flatten();
+            for next in successors.filter(|n| Some(n.txn) != last).take(SUCCESSORS_MAX) {
+                builder.edge(read.txn, next.txn, RW, read.op);
+            }
+        }
+    }
+}
+
+/// Adds what is known of the order beyond the writes that follow reads.
+fn add_unread(
+    index: &Index<'_>,
+    key: Key,
+    writes: &mut [(Final, u64)],
+    successors: &mut HashMap<(Key, Option<u64>), Vec<Final>>,
+) {
+    let ts = |write: &Final| index.txn(write.txn).commit_ts;
+    if writes.iter().all(|(write, _)| ts(write).is_some()) {
+        // The timestamps give all of the order; what reads say about it is in the other edges.
+        writes.sort_by_key(|(write, _)| ts(write));
+        let mut previous = None;
+        for (write, value) in writes {
+            successors.insert((key, previous), vec![*write]);
+            previous = Some(*value);
+        }
+        successors.remove(&(key, previous));
+        return;
+    }
+    // Every value comes after none. Those that follow another value are found through that one.
+    let first = successors.entry((key, None)).or_default();
+    for (write, _) in writes {
+        let is_update = index.txn(write.txn).ops.iter().any(|op| {
+            op.key() == index.keys[key as usize] && matches!(op, Op::Read { value: Some(_), .. })
+        });
+        if !is_update && !first.iter().any(|other| other.txn == write.txn) {
+            first.push(*write);
+        }
+    }
+}
+
+fn report_lost_update(index: &Index<'_>, read: &Read<'_>, other: u32, report: &mut Report) {
+    report.add(Class::LostUpdate, || {
+        let (first, second) = (index.label(other), index.label(read.txn));
+        let (saw, key) = (saw(index.op(read.txn, read.op)), index.name(read.key));
+        let line = format!("{first} and {second} both read {saw} and then wrote to {key}");
+        Evidence::line([first, second], line)
+    });
+}
