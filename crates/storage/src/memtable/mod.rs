@@ -1,17 +1,106 @@
-//! The memtable: every version of every key in memory, found by hash or in order, read without locks.
+//! The memtable: every version of every key, in memory, found by hash or in order, read without
+//! locks while several threads write.
 //!
-//! (Signatures first, so that others can build on them; the bodies follow.)
+//! ```text
+//!    hash index                    ordered index
+//!    [ | | |e| | | ]               (k1) (k2) (k3) ...
+//!           |                             |
+//!           '----------> entry k2 <-------'            one entry per key
+//!                          |
+//!                          v
+//!                      version @9 -> version @7 -> version @4      newest first
+//! ```
+//!
+//! A point read is a probe of the hash index and a step or two along the chain; a scan walks the
+//! ordered index (`tree/`). Both read at a timestamp, through a [`Pin`].
+//!
+//! # What a pin protects, and from whom
+//! Two things end the life of a version, and each is held back by one half of a pin.
+//!
+//! **Trimming** is about timestamps. The *watermark* is the smaller of the floor (which the engine
+//! raises) and the oldest pinned timestamp. In every chain, the newest version at or below the
+//! watermark is the oldest that anybody may ask for; what lies behind it is cut off. A key whose
+//! only remaining version is a tombstone at or below the watermark is removed.
+//!
+//! ```text
+//!         ts   1    2    3    4    5    6    7    8    9
+//!                              watermark   |         pins at 6 and 8, floor 7
+//!   key a      v1        v3        |   v6? |              watermark = 6
+//!   key a      x         x             v6        v8       v1 and v3 are cut: 6 reads v6
+//!   key b           v2                      v7            v2 stays: 6 reads it
+//!   key c           x    T3                               removed: 6 and all later read nothing
+//!   key d                               T6  v7            T6 stays until the watermark is 7
+//! ```
+//!
+//! **Freeing** is about epochs. Whatever is cut, removed or replaced (versions, entries, hash
+//! arrays, tree nodes) is first made unreachable and then waits until every pin that was held at
+//! that moment is gone (`reclaim.rs`, `pins.rs`). So it does not matter *what* a thread looks at
+//! while it is pinned: a version of any timestamp, a copy of a leaf made long ago, an array that
+//! was outgrown. Timestamps alone would do for readers that stop at their version; they would not
+//! do for a writer that inserts out of order while a reader has the pointer behind it, nor for
+//! entries and nodes. The epoch keeps all of that out of the argument: memory safety never depends
+//! on how the engine chooses timestamps.
+//!
+//! Why nobody is overlooked by either is argued in `pins.rs`.
+//!
+//! # How a key comes and goes
+//! * A new entry is locked when it enters the hash index, and unlocked when it is in the ordered
+//!   one. A second writer of the key finds it and waits on that lock, so that *its* insert cannot
+//!   return before a scan would see the key.
+//! * An entry that has something to collect, a second version or a tombstone, is in the
+//!   collector's queue, exactly once. Only the collector removes entries: it marks the entry dead
+//!   under its lock, takes it out of both indexes, and retires it. A writer that finds a dead entry
+//!   puts a new one in its place; the collector removes an entry only where it still finds that one.
+//! * Readers that meet a dead entry find its tombstone, which is the truth.
+//!
+//! # Invariants
+//! * An entry is in the hash index if and only if it is in the ordered index, between calls.
+//! * A key that has more than one version, or a tombstone for its newest, is queued.
+//! * Every version visible at or above the watermark is in its chain.
+//! * `check_invariants` asserts these, and those of the parts.
+//!
+//! # Not here
+//! Durability, conflicts, visibility: the engine decides which timestamps exist and in what order
+//! they become visible. It must not make a timestamp visible before all its inserts returned.
+//! Flushing to tables: later, by [`Pin::versions`].
 
-use std::ops::Deref;
+mod collect;
+mod entry;
+mod hash;
+mod hash_index;
+mod link;
+mod load;
+mod pin;
+mod pins;
+mod reclaim;
+mod sync;
+mod tree;
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;
+#[cfg(all(test, shuttle))]
+mod tests_shuttle;
+
 use std::sync::Arc;
 
-use base::{KeyRange, Timestamp};
+use base::Timestamp;
 use thiserror::Error;
 
+pub use self::collect::Collected;
+pub use self::load::{BulkLoad, Replay};
+pub use self::pin::{Direction, History, Holder, Pin, Row, Scan, Version, Versions};
+
+use self::collect::Queue;
+use self::entry::{EntryRef, VersionRef};
+use self::hash_index::{HashIndex, Inserted};
+use self::link::Guard;
+use self::reclaim::{Memory, Retired};
+use self::tree::{Outcome, Tree};
 use crate::Value;
 
-/// One table of versions. `Send + Sync`; shared by reference or in an `Arc`.
-pub struct Memtable {}
+/// A writer looks this far along the chain for what it may trim. It finds what the last writes of
+/// a hot key left behind; the collector finds the rest.
+const TRIM_STEPS: usize = 4;
 
 /// The timestamp asked for lies below the floor: its versions may be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -23,127 +112,97 @@ pub struct TooOld {
     pub floor: Timestamp,
 }
 
-/// A registered reader (or writer). While it lives, nothing it can reach is freed, and no version
-/// visible at its timestamp is trimmed. All access goes through a pin.
-///
-/// `Pin<&Memtable>` borrows the table, `Pin<Arc<Memtable>>` owns a share of it. `Send + Sync`.
-pub struct Pin<H: Holder> {
-    #[expect(dead_code, reason = "signatures first")]
-    holder: H,
-}
-
-/// What can hold a table for a pin: `&Memtable` or `Arc<Memtable>`. Sealed.
-pub trait Holder: Deref<Target = Memtable> {}
-impl Holder for &Memtable {}
-impl Holder for Arc<Memtable> {}
-
-/// One version, as a read found it. The bytes live as long as the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version<'p> {
-    /// When it was committed.
-    pub ts: Timestamp,
-    /// What it holds.
-    pub value: Value<'p>,
-}
-
-/// A visible row of a scan. The bytes live as long as the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row<'p> {
-    /// The key.
-    pub key: &'p [u8],
-    /// When the value was committed.
-    pub ts: Timestamp,
-    /// The value.
-    pub value: &'p [u8],
-}
-
-/// Which way a scan goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Rising keys.
-    Forward,
-    /// Falling keys.
-    Reverse,
-}
-
-/// What a collection did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Versions cut from their chains.
-    pub versions: usize,
-    /// Keys removed from both indexes.
-    pub keys: usize,
-    /// Allocations given back (those retired earlier included).
-    pub freed: usize,
-    /// Allocations that wait for a pin to go.
-    pub waiting: usize,
+/// One table of versions. `Send + Sync`; shared by reference or in an `Arc`.
+pub struct Memtable {
+    seed: u64,
+    hash: HashIndex,
+    tree: Tree,
+    queue: Queue,
+    memory: Memory,
 }
 
 impl Memtable {
     /// Returns an empty table. `seed` keys its hash function, so that nobody outside can choose
     /// keys that collide; equal seeds give equal behaviour.
-    pub fn new(_seed: u64) -> Memtable {
-        unimplemented!()
+    pub fn new(seed: u64) -> Memtable {
+        let memory = Memory::new();
+        let guard = Guard::alone();
+        Memtable {
+            seed,
+            hash: HashIndex::new(&guard),
+            tree: Tree::new(&guard),
+            queue: Queue::default(),
+            memory,
+        }
     }
 
     /// Registers a reader at `ts`.
     ///
     /// # Errors
     /// [`TooOld`] if the floor has passed `ts`.
-    pub fn pin(&self, _ts: Timestamp) -> Result<Pin<&Memtable>, TooOld> {
-        unimplemented!()
+    pub fn pin(&self, ts: Timestamp) -> Result<Pin<&Memtable>, TooOld> {
+        Pin::new(self, ts)
     }
 
     /// As [`Memtable::pin`], for a pin that owns a share of the table.
     ///
     /// # Errors
     /// [`TooOld`] if the floor has passed `ts`.
-    pub fn pin_owned(self: &Arc<Self>, _ts: Timestamp) -> Result<Pin<Arc<Memtable>>, TooOld> {
-        unimplemented!()
+    pub fn pin_owned(self: &Arc<Self>, ts: Timestamp) -> Result<Pin<Arc<Memtable>>, TooOld> {
+        Pin::new(Arc::clone(self), ts)
     }
 
     /// Registers a reader at the newest visible timestamp; asks `visible` again whenever the floor
     /// overtook it in between. If `visible` lies below the floor for good, reads at the floor.
-    pub fn pin_newest(&self, _visible: impl Fn() -> Timestamp) -> Pin<&Memtable> {
-        unimplemented!()
+    pub fn pin_newest(&self, visible: impl Fn() -> Timestamp) -> Pin<&Memtable> {
+        Pin::new_at_newest(self, visible)
     }
 
     /// As [`Memtable::pin_newest`], for a pin that owns a share of the table.
-    pub fn pin_newest_owned(self: &Arc<Self>, _visible: impl Fn() -> Timestamp) -> Pin<Arc<Memtable>> {
-        unimplemented!()
+    pub fn pin_newest_owned(
+        self: &Arc<Self>,
+        visible: impl Fn() -> Timestamp,
+    ) -> Pin<Arc<Memtable>> {
+        Pin::new_at_newest(Arc::clone(self), visible)
     }
 
     /// Registers a writer: protects memory and holds back no timestamp. Its reads see whatever
     /// version is newest at that moment.
     pub fn pin_writer(&self) -> Pin<&Memtable> {
-        unimplemented!()
+        Pin::new_at_newest(self, || Timestamp::MAX)
     }
 
-    /// Raises the floor: from now on no pin below `ts` is granted. Never lowers it.
-    /// Also refreshes the watermark that inserts trim by.
-    pub fn raise_floor(&self, _ts: Timestamp) {}
+    /// Raises the floor: from now on no pin below `ts` is granted. Never lowers it. Inserts trim by
+    /// the watermark that was current at the last call of this or of [`Memtable::collect`].
+    pub fn raise_floor(&self, ts: Timestamp) {
+        self.memory.pins.raise_floor(ts);
+        self.memory.pins.watermark();
+    }
 
     /// Returns the floor.
     pub fn floor(&self) -> Timestamp {
-        unimplemented!()
+        self.memory.pins.floor()
     }
 
     /// Computes the watermark: the smaller of the floor and the oldest pinned timestamp. No version
     /// visible at or above it is ever trimmed.
     pub fn watermark(&self) -> Timestamp {
-        unimplemented!()
+        self.memory.pins.watermark()
     }
 
     /// Trims all chains below the watermark, removes keys whose newest version is a tombstone
     /// below it, and frees what no pin can reach. Costs what there is to collect, not what there
     /// is. Runs beside readers and writers.
     pub fn collect(&self) -> Collected {
-        unimplemented!()
+        let mut collected = Collected::default();
+        self.collect_queued(&mut collected, &self.pin_writer());
+        (collected.freed, collected.waiting) = self.memory.flush();
+        collected
     }
 
     /// Returns the number of keys held, deleted ones that are not collected yet included.
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.memory.counters.keys()
     }
 
     /// Returns true if there are no keys.
@@ -151,23 +210,23 @@ impl Memtable {
         self.len() == 0
     }
 
-    /// Returns the bytes held by entries, versions and indexes, roughly.
+    /// Returns the bytes held by entries, versions and indexes, without the allocator's overhead.
     pub fn memory_bytes(&self) -> usize {
-        unimplemented!()
+        self.memory.counters.bytes() + self.hash.bytes(self.pin_writer().guard())
     }
 
     /// Starts loading an empty table with keys in rising order (recovery from a checkpoint).
     ///
     /// # Panics
     /// If the table is not empty.
-    pub fn bulk_load(&mut self, _keys_expected: usize) -> BulkLoad<'_> {
-        unimplemented!()
+    pub fn bulk_load(&mut self, keys_expected: usize) -> BulkLoad<'_> {
+        BulkLoad::new(self, keys_expected)
     }
 
     /// Starts replaying a log: inserts in any order of keys; new keys enter the ordered index all
     /// at once when the replay is finished or dropped.
     pub fn replay(&mut self) -> Replay<'_> {
-        unimplemented!()
+        Replay::new(self)
     }
 
     /// Checks every invariant of the structure.
@@ -175,146 +234,174 @@ impl Memtable {
     /// # Panics
     /// With a sentence, if one does not hold.
     pub fn check_invariants(&mut self) {
-        unimplemented!()
-    }
-}
-
-impl<H: Holder> Pin<H> {
-    /// Returns the timestamp this pin reads at.
-    pub fn ts(&self) -> Timestamp {
-        unimplemented!()
-    }
-
-    /// Returns the table.
-    pub fn table(&self) -> &Memtable {
-        unimplemented!()
-    }
-
-    /// Adds a version. Versions of one key may come in any order of timestamps; a (key, timestamp)
-    /// already there is left as it is, and `false` returned. `ts` should lie above the floor: a
-    /// version below it may be trimmed at once.
-    pub fn insert(&self, _key: &[u8], _ts: Timestamp, _value: Value<'_>) -> bool {
-        unimplemented!()
-    }
-
-    /// Returns the newest version at or below this pin's timestamp; `None` if there is none or it
-    /// is a tombstone.
-    pub fn get(&self, _key: &[u8]) -> Option<(Timestamp, &[u8])> {
-        unimplemented!()
+        let pin = self.pin_writer();
+        let guard = pin.guard();
+        self.tree.check_invariants(guard);
+        let ordered = self.tree.entries(guard);
+        assert_eq!(ordered.len(), self.hash.entries(guard).count(), "the indexes disagree");
+        assert_eq!(ordered.len(), self.len(), "the number of keys is wrong");
+        let mut queued = 0;
+        for entry in ordered {
+            let found = self.hash.find(self.hash_of(entry.key()), entry.key(), guard);
+            assert!(found.is_some_and(|found| found.is(entry)), "a key is not in the hash index");
+            let head = entry.head();
+            let collectable = head.is_tombstone() || head.next().is_some();
+            assert!(!collectable || entry.is_queued(), "garbage that nobody knows of");
+            queued += usize::from(entry.is_queued());
+            let mut version = head;
+            while let Some(older) = version.next() {
+                assert!(older.ts() < version.ts(), "a chain is out of order");
+                version = older;
+            }
+        }
+        assert_eq!(queued, self.queue.len(), "the queue does not hold what is marked as queued");
     }
 
-    /// As [`Pin::get`], but shows a tombstone.
-    pub fn get_version(&self, _key: &[u8]) -> Option<Version<'_>> {
-        unimplemented!()
+    fn hash_of(&self, key: &[u8]) -> u64 {
+        hash::hash(self.seed, key)
     }
 
-    /// As [`Pin::get_version`] at a later timestamp than the pin's own.
-    ///
-    /// # Panics
-    /// If `ts` is below the pin's timestamp: what is visible there may be trimmed.
-    pub fn get_version_at(&self, _key: &[u8], _ts: Timestamp) -> Option<Version<'_>> {
-        unimplemented!()
-    }
-
-    /// Returns the timestamp of the newest version whatever this pin's timestamp, tombstones
-    /// included. Sees every insert that returned before the call.
-    pub fn newest(&self, _key: &[u8]) -> Option<Timestamp> {
-        unimplemented!()
-    }
-
-    /// Returns the first key of `start..end` with a version newer than `after`, and that
-    /// version's timestamp. Sees every insert that returned before the call.
-    pub fn newest_in_range(
+    /// Adds a version; `index` puts a new entry into the ordered index, or sees to it later.
+    fn put<'g>(
         &self,
-        _start: &[u8],
-        _end: Option<&[u8]>,
-        _after: Timestamp,
-    ) -> Option<(&[u8], Timestamp)> {
-        unimplemented!()
+        key: &[u8],
+        ts: Timestamp,
+        value: Value<'_>,
+        guard: &'g Guard,
+        index: impl FnOnce(EntryRef<'g>),
+    ) -> bool {
+        let hash = self.hash_of(key);
+        let mut found = self.hash.find(hash, key, guard);
+        loop {
+            if let Some(entry) = found
+                && let Some(added) = self.add_version(entry, ts, value, guard)
+            {
+                return added;
+            }
+            // There is no entry, or it died.
+            let entry = self.new_entry(key, ts, value, guard);
+            let lock = entry.lock();
+            match self.insert_hash(hash, entry, guard) {
+                Inserted::New => {
+                    index(entry);
+                    drop(lock);
+                    self.memory.counters.add(1, 0);
+                    self.queue_tombstone(entry);
+                    return true;
+                }
+                Inserted::Existing(existing) => {
+                    // Somebody was faster.
+                    drop(lock);
+                    self.discard(entry);
+                    found = Some(existing);
+                }
+            }
+        }
     }
 
-    /// Scans the rows of `start..end` visible at this pin's timestamp.
-    pub fn scan(&self, _start: &[u8], _end: Option<&[u8]>, _direction: Direction) -> Scan<'_> {
-        unimplemented!()
+    /// Puts a new entry into the ordered index.
+    fn index(&self, entry: EntryRef<'_>, guard: &Guard) {
+        self.apply(self.tree.insert(entry, guard));
     }
 
-    /// Walks the keys of a range with all versions that are visible at this pin's timestamp or
-    /// newer, tombstones included.
-    pub fn versions(&self, _range: &KeyRange) -> Versions<'_> {
-        unimplemented!()
+    /// Counts and retires what a change of the tree left.
+    fn apply(&self, outcome: Outcome) {
+        if outcome.bytes > 0 {
+            self.memory.counters.add(0, outcome.bytes as isize);
+        }
+        outcome.retired.into_iter().for_each(|item| self.memory.retire(item));
+    }
+
+    /// Makes room in the hash index.
+    fn reserve(&self, keys: usize) {
+        let pin = self.pin_writer();
+        let outgrown = self.hash.reserve(keys, pin.guard(), |key| self.hash_of(key));
+        outgrown.into_iter().for_each(|slots| self.memory.retire(slots));
+    }
+
+    fn insert_hash<'g>(&self, hash: u64, entry: EntryRef<'g>, guard: &'g Guard) -> Inserted<'g> {
+        let (inserted, outgrown) = self.hash.insert(hash, entry, guard, |key| self.hash_of(key));
+        if let Some(outgrown) = outgrown {
+            self.memory.retire(outgrown);
+        }
+        inserted
+    }
+
+    /// Queues a new entry whose only version is a tombstone.
+    fn queue_tombstone(&self, entry: EntryRef<'_>) {
+        let lock = entry.lock();
+        let head = entry.head();
+        // Somebody may have queued it already, for a second version.
+        if head.is_tombstone() && !entry.is_queued() {
+            entry.set_queued(true, &lock);
+            drop(lock);
+            self.queue.push(head.ts(), entry);
+        }
+    }
+
+    fn new_entry<'g>(
+        &self,
+        key: &[u8],
+        ts: Timestamp,
+        value: Value<'_>,
+        guard: &'g Guard,
+    ) -> EntryRef<'g> {
+        let entry = EntryRef::new(key, ts, value, guard);
+        self.memory.counters.add(0, (entry.bytes() + entry.head().bytes()) as isize);
+        entry
+    }
+
+    /// Frees an entry that was never reachable.
+    fn discard(&self, entry: EntryRef<'_>) {
+        let version = entry.head();
+        if let Some(version) = Retired::version(version) {
+            self.memory.retire(version);
+        }
+        self.memory.retire(Retired::entry(entry));
+    }
+
+    /// Adds a version to an entry. Returns `None` if the entry is dead.
+    fn add_version<'g>(
+        &self,
+        entry: EntryRef<'g>,
+        ts: Timestamp,
+        value: Value<'_>,
+        guard: &'g Guard,
+    ) -> Option<bool> {
+        // Allocated before the lock, which is then held for a few instructions.
+        let version = VersionRef::new(ts, value, guard);
+        self.memory.counters.add(0, version.bytes() as isize);
+        let lock = entry.lock();
+        let dead = entry.is_dead();
+        if dead || !entry.link(version, &lock) {
+            drop(lock);
+            if let Some(version) = Retired::version(version) {
+                self.memory.retire(version);
+            }
+            return (!dead).then_some(false);
+        }
+        if entry.is_queued() {
+            let tail = self.trim(entry, TRIM_STEPS, self.memory.pins.cached_watermark(), &lock);
+            drop(lock);
+            self.retire_tail(tail);
+        } else {
+            // The chain had one version, so there is nothing to trim before the watermark reaches
+            // the newer of the two.
+            entry.set_queued(true, &lock);
+            let due = entry.head().ts();
+            drop(lock);
+            self.queue.push(due, entry);
+        }
+        Some(true)
     }
 }
 
-/// The rows of a range at one timestamp, in order: an `Iterator<Item = Row<'p>>`.
-pub struct Scan<'p> {
-    _table: &'p Memtable,
-}
-
-impl<'p> Scan<'p> {
-    /// Moves on so that the next row is the first at or after `key` (at or before it in reverse),
-    /// still inside the range.
-    pub fn seek(&mut self, _key: &[u8]) {}
-}
-
-impl<'p> Iterator for Scan<'p> {
-    type Item = Row<'p>;
-    fn next(&mut self) -> Option<Row<'p>> {
-        unimplemented!()
+impl std::fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memtable")
+            .field("keys", &self.len())
+            .field("bytes", &self.memory_bytes())
+            .field("floor", &self.floor())
+            .finish()
     }
-}
-
-/// The keys of a range with their versions: an `Iterator<Item = History<'p>>`.
-pub struct Versions<'p> {
-    _table: &'p Memtable,
-}
-
-/// One key and its versions, newest first.
-pub struct History<'p> {
-    /// The key.
-    pub key: &'p [u8],
-}
-
-impl<'p> History<'p> {
-    /// Walks the versions newer than the pin's timestamp and the one visible at it, newest first.
-    pub fn versions(&self) -> impl Iterator<Item = Version<'p>> {
-        std::iter::empty()
-    }
-}
-
-impl<'p> Iterator for Versions<'p> {
-    type Item = History<'p>;
-    fn next(&mut self) -> Option<History<'p>> {
-        unimplemented!()
-    }
-}
-
-/// A load of sorted keys into an empty table.
-pub struct BulkLoad<'t> {
-    _table: &'t mut Memtable,
-}
-
-impl BulkLoad<'_> {
-    /// Adds a version. Keys rise; the versions of one key follow each other, newest first.
-    ///
-    /// # Panics
-    /// If the order is broken.
-    pub fn push(&mut self, _key: &[u8], _ts: Timestamp, _value: Value<'_>) {}
-
-    /// Builds the ordered index. Dropping the load does the same.
-    pub fn finish(self) {}
-}
-
-/// A replay of the log.
-pub struct Replay<'t> {
-    _table: &'t mut Memtable,
-}
-
-impl Replay<'_> {
-    /// Adds a version; false if that (key, timestamp) is there already.
-    pub fn insert(&mut self, _key: &[u8], _ts: Timestamp, _value: Value<'_>) -> bool {
-        unimplemented!()
-    }
-
-    /// Puts the new keys into the ordered index. Dropping the replay does the same.
-    pub fn finish(self) {}
 }
