@@ -50,8 +50,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const FORMAT_NAME: &str = "FORMAT";
 const LOCK_NAME: &str = "LOCK";
-const WAL_FOLDER: &str = "wal";
-const TABLES_FOLDER: &str = "tables";
+pub(crate) const WAL_FOLDER: &str = "wal";
+pub(crate) const TABLES_FOLDER: &str = "tables";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const TABLE_SUFFIX: &str = ".table";
 
@@ -200,10 +200,11 @@ impl Directory {
         creation: Option<(CreateMode, DatabaseId)>,
     ) -> Result<Directory> {
         // Before the lock, which would leave a file in somebody else's directory.
-        if !has_format(&*disk, path)? {
-            if creation.is_none() {
-                return Err(not_a_database(path, "it has no FORMAT file"));
-            }
+        if has_format(&*disk, path)? {
+            Directory::read_id(&*disk, path)?;
+        } else if creation.is_none() {
+            return Err(not_a_database(path, "it has no FORMAT file"));
+        } else {
             check_is_free(&*disk, path)?;
         }
         let lock = lock(&*disk, path, owner)?;
@@ -416,6 +417,14 @@ fn parse_format(bytes: &[u8]) -> std::result::Result<DatabaseId, BadFormat> {
     Ok(id)
 }
 
+/// Decodes the bytes as FORMAT.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_format(bytes: &[u8]) {
+    if let Ok(id) = parse_format(bytes) {
+        assert_eq!(bytes, format_text(id).as_bytes(), "there is one text for each database");
+    }
+}
+
 /// A file that is ready to take the place of another.
 pub(crate) struct Replacement<'a> {
     disk: &'a dyn Disk,
@@ -461,3 +470,6 @@ impl<'a> Replacement<'a> {
         self.disk.sync_dir(self.folder).map_err(Error::io(self.folder, "sync"))
     }
 }
+
+#[cfg(test)]
+mod tests;

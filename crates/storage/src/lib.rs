@@ -7,6 +7,8 @@ mod value;
 
 pub mod batch;
 pub mod directory;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod manifest;
 pub mod memtable;
 pub mod sync;

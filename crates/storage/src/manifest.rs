@@ -7,7 +7,7 @@
 //!  +---------------+----------+----------+----------+- - - - - - - - - - - - - - - -+
 //!                        '----------'--- the checksum covers these and the body
 //!
-//!  body    | database id, 16 bytes | checkpoint ts | log start | next file number |
+//!  body    | database id, 16 bytes | checkpoint ts | log start | log index | next file number |
 //!          | gc watermark ts | last ts | count of tables | tables … |
 //!
 //!  table   | number | bytes | entries | tombstones | level | has bounds: 0 or 1 |
@@ -110,6 +110,8 @@ pub struct State {
     pub checkpoint_ts: Timestamp,
     /// Where in the log's stream replay begins.
     pub log_start: u64,
+    /// The index that the log had reached: the next record gets a higher one, also if none is left.
+    pub log_index: u64,
     /// The number of the next new file.
     pub next_file_number: u64,
     /// Reads before this timestamp are refused, for versions they need may be gone.
@@ -124,6 +126,7 @@ impl Default for State {
             tables: BTreeMap::new(),
             checkpoint_ts: Timestamp::ZERO,
             log_start: 0,
+            log_index: 0,
             // Zero is left free to stand for "no file".
             next_file_number: 1,
             gc_watermark: Timestamp::ZERO,
@@ -143,6 +146,8 @@ pub struct Edit {
     pub checkpoint_ts: Option<Timestamp>,
     /// See [`State::log_start`].
     pub log_start: Option<u64>,
+    /// See [`State::log_index`].
+    pub log_index: Option<u64>,
     /// See [`State::next_file_number`]; it rises by itself above all added tables.
     pub next_file_number: Option<u64>,
     /// See [`State::gc_watermark`].
@@ -172,6 +177,7 @@ impl State {
         }
         raise(&mut self.checkpoint_ts, edit.checkpoint_ts, "the checkpoint timestamp");
         raise(&mut self.log_start, edit.log_start, "the log start");
+        raise(&mut self.log_index, edit.log_index, "the log index");
         raise(&mut self.gc_watermark, edit.gc_watermark, "the garbage watermark");
         // These two have risen by themselves above.
         self.next_file_number = self.next_file_number.max(edit.next_file_number.unwrap_or(0));
@@ -207,6 +213,7 @@ impl State {
         for number in [
             self.checkpoint_ts.raw(),
             self.log_start,
+            self.log_index,
             self.next_file_number,
             self.gc_watermark.raw(),
             self.last_ts.raw(),
@@ -393,6 +400,7 @@ fn decode_body(reader: &mut Reader<'_>) -> std::result::Result<(State, DatabaseI
         tables: BTreeMap::new(),
         checkpoint_ts: Timestamp::from_raw(reader.varint()?),
         log_start: reader.varint()?,
+        log_index: reader.varint()?,
         next_file_number: reader.varint()?,
         gc_watermark: Timestamp::from_raw(reader.varint()?),
         last_ts: Timestamp::from_raw(reader.varint()?),
@@ -445,3 +453,23 @@ impl std::fmt::Display for TableMeta {
         }
     }
 }
+
+/// Decodes the bytes as a manifest; then again with the length and the checksum made right.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_manifest(bytes: &[u8]) {
+    let _ = decode(bytes);
+    let mut bytes = bytes.to_vec();
+    if let Some((header, body)) = bytes.split_at_mut_checked(HEADER_BYTES) {
+        header[..8].copy_from_slice(&MAGIC);
+        header[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        let crc = checksum::of(&[&header[8..16], body]);
+        header[16..].copy_from_slice(&crc.to_le_bytes());
+        if let Ok((state, id)) = decode(&bytes) {
+            let again = decode(&state.encode(id)).ok();
+            assert_eq!(again, Some((state, id)), "what was decoded is encoded to mean the same");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

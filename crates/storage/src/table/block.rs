@@ -33,13 +33,11 @@ use base::codec::{self, Reader, Truncated};
 use base::{Timestamp, checksum};
 use bytes::Bytes;
 
+use super::position::{Position, SUFFIX_BYTES, common_prefix};
 use crate::Value;
 
 /// Bytes behind the contents of each block: the compression byte and the checksum.
 pub(crate) const TRAILER_BYTES: usize = 5;
-
-/// Bytes of the inverted timestamp at the end of a key.
-pub(crate) const SUFFIX_BYTES: usize = 8;
 
 /// The only compression there is.
 const COMPRESSION_NONE: u8 = 0;
@@ -64,35 +62,6 @@ pub(crate) type Decoded<T> = Result<T, Flaw>;
 impl Flaw {
     pub(crate) fn new(at: usize, what: impl Into<String>) -> Flaw {
         Flaw { at, what: what.into(), is_unsupported: false }
-    }
-}
-
-/// A place in the order of entries: by user key, then newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position<'a> {
-    pub(crate) key: &'a [u8],
-    // Inverted, so that the derived order puts the newest first.
-    inverted_ts: u64,
-}
-
-impl<'a> Position<'a> {
-    pub(crate) fn new(key: &'a [u8], ts: Timestamp) -> Position<'a> {
-        Position { key, inverted_ts: !ts.raw() }
-    }
-
-    /// Splits an encoded key; `None` if it is too short to be one.
-    pub(crate) fn decode(encoded: &'a [u8]) -> Option<Position<'a>> {
-        let (key, suffix) = encoded.split_last_chunk::<SUFFIX_BYTES>()?;
-        Some(Position { key, inverted_ts: u64::from_be_bytes(*suffix) })
-    }
-
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.key);
-        out.extend_from_slice(&self.inverted_ts.to_be_bytes());
-    }
-
-    pub(crate) fn ts(self) -> Timestamp {
-        Timestamp::from_raw(!self.inverted_ts)
     }
 }
 
@@ -225,15 +194,6 @@ impl BlockBuilder {
         self.restarts.clear();
         seal(out, start, offset)
     }
-}
-
-/// Returns the length of the longest common prefix.
-pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    // Eight bytes at a time: keys share long prefixes, and this runs for every entry written.
-    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0).take_while(|(a, b)| a == b);
-    let start = 8 * words.count();
-    let tail = a.iter().zip(b).skip(start).take_while(|(a, b)| a == b);
-    start + tail.count()
 }
 
 /// The contents of a block of entries, with sound restarts. The entries themselves are checked as

@@ -7,10 +7,11 @@ use base::{Timestamp, text};
 use bytes::Bytes;
 use env::File;
 
-use super::block::{BlockBuilder, Handle, Position, SUFFIX_BYTES, seal};
+use super::block::{BlockBuilder, Handle, seal};
 use super::filter::FilterBuilder;
 use super::footer::Footer;
 use super::index::{PartitionHandle, encode_handle, put_separator};
+use super::position::{Position, SUFFIX_BYTES};
 use super::properties::{TableBounds, TableProperties};
 use crate::{Error, Result, Value};
 

@@ -3,7 +3,8 @@
 use base::{KeyRange, Timestamp};
 use bytes::{Bytes, BytesMut};
 
-use super::block::{Block, BlockCursor, Decoded, Handle, Position, unseal};
+use super::block::{Block, BlockCursor, Decoded, Handle, unseal};
+use super::position::Position;
 use super::reader::{Inner, Table, at};
 use crate::{Error, Result, Value};
 

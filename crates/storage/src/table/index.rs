@@ -15,7 +15,8 @@
 use base::Timestamp;
 use base::codec::{self, Reader, Truncated};
 
-use super::block::{Handle, Position, common_prefix};
+use super::block::Handle;
+use super::position::{Position, common_prefix};
 
 /// Where the filter and the index of a partition lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,10 +55,13 @@ mod describe;
 mod filter;
 mod footer;
 mod index;
+mod position;
 mod properties;
 mod reader;
 mod verify;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 

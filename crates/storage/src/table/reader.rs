@@ -7,11 +7,12 @@ use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 use env::{Disk, File, OpenMode};
 
-use super::block::{Block, BlockCursor, Decoded, Flaw, Handle, Position, unseal};
+use super::block::{Block, BlockCursor, Decoded, Flaw, Handle, unseal};
 use super::cursor::{Direction, ReadAhead, Scan, TableCursor};
 use super::filter::{self, Filter};
 use super::footer::{BadFooter, FOOTER_BYTES, FORMAT_VERSION, Footer};
 use super::index::{PartitionHandle, decode_handle};
+use super::position::Position;
 use super::properties::TableProperties;
 use crate::{Error, Result, Value};
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor, Handle, Position};
+use super::block::{Block, BlockCursor, Handle};
 use super::cursor::{ReadAhead, Window};
 use super::filter::{self, Filter};
+use super::position::Position;
 use super::properties::{TableBounds, TableProperties};
 use super::reader::{Inner, Partition, Table, at};
 use crate::{Error, Result, Value};

@@ -1,0 +1,108 @@
+//! The decoders as the fuzzers call them, each with any bytes. They return nothing and must not
+//! panic, loop, or take memory beyond a small multiple of their input.
+//!
+//! Compiled only for the fuzzers (`fuzz/`) and for the test below, which does the same with a few
+//! thousand seeded inputs.
+
+pub use crate::directory::fuzz_format as format;
+pub use crate::manifest::fuzz_manifest as manifest;
+pub use crate::table::fuzzing::{table_block, table_open};
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use base::Timestamp;
+    use env::{Disk, OpenMode, SeededRandom, SimDisk};
+
+    use super::*;
+    use crate::Value;
+    use crate::directory::{CreateMode, Directory};
+    use crate::manifest::{Edit, TableMeta};
+    use crate::table::{TableBuilder, TableOptions};
+
+    const SEED: u64 = 20_231;
+    const ROUNDS: u64 = 4_000;
+
+    /// Returns the bytes of a table, of a manifest that names it, and of a FORMAT file.
+    fn valid_files() -> Vec<Vec<u8>> {
+        let disk = SimDisk::new();
+        let root = Path::new("db");
+        let directory = Directory::open_or_create(
+            Arc::new(disk.clone()),
+            root,
+            CreateMode::MustBeNew,
+            "test",
+            [7; 16],
+        );
+        let directory = directory.unwrap();
+        let path = directory.table_path(1);
+        let options = TableOptions {
+            block_bytes: 100,
+            index_block_bytes: 60,
+            restart_interval: 4,
+            ..TableOptions::default()
+        };
+        let file = disk.open(&path, OpenMode::CreateNew).unwrap();
+        let mut builder = TableBuilder::new(file, &path, options);
+        for number in 0..40u8 {
+            let value = if number % 5 == 0 { Value::Tombstone } else { Value::Put(&[number; 9]) };
+            builder
+                .add(&[b'k', number / 3], Timestamp::from_raw(!u64::from(number)), value)
+                .unwrap();
+        }
+        let table = TableMeta::new(1, 0, &builder.finish().unwrap());
+        let mut manifest = directory.open_manifest().unwrap();
+        manifest.apply(&Edit { added: vec![table], ..Edit::default() }).unwrap();
+        let paths = [path, root.join("MANIFEST"), root.join("FORMAT")];
+        paths.map(|path| disk.read_file(path).unwrap()).into()
+    }
+
+    fn call_all(bytes: &[u8]) {
+        table_block(bytes);
+        table_open(bytes);
+        manifest(bytes);
+        format(bytes);
+    }
+
+    #[test]
+    fn decoders_survive_random_bytes() {
+        let mut random = SeededRandom::new(SEED);
+        for _ in 0..ROUNDS {
+            let len = random.below(300) as usize;
+            // Small numbers are more often lengths and counts that make sense.
+            let is_small = random.chance(500);
+            let mut byte =
+                || if is_small { random.below(20) as u8 } else { random.next_u64() as u8 };
+            let bytes: Vec<u8> = (0..len).map(|_| byte()).collect();
+            call_all(&bytes);
+        }
+    }
+
+    #[test]
+    fn decoders_survive_changed_files() {
+        let mut random = SeededRandom::new(SEED);
+        let files = valid_files();
+        for _ in 0..ROUNDS {
+            let mut bytes = files[random.below(files.len() as u64) as usize].clone();
+            for _ in 0..=random.below(4) {
+                let at = random.below(bytes.len() as u64 + 1) as usize;
+                match random.below(8) {
+                    0 => bytes.truncate(at),
+                    1 => bytes.insert(at, random.next_u64() as u8),
+                    2 => {
+                        let from = random.below(at as u64 + 1) as usize;
+                        bytes.extend_from_within(from..at);
+                    }
+                    _ => {
+                        if let Some(byte) = bytes.get_mut(at) {
+                            *byte = [0, 1, 0x7f, 0x80, 0xff, *byte ^ 1][random.below(6) as usize];
+                        }
+                    }
+                }
+            }
+            call_all(&bytes);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The manifest under edits, crashes, failures and flipped bits.
+
+use env::{CrashMode, SimDisk};
+use proptest::prelude::*;
+
+use super::*;
+
+const ID: DatabaseId = DatabaseId([0xab; 16]);
+const ROOT: &str = "db";
+
+fn root() -> &'static Path {
+    Path::new(ROOT)
+}
+
+fn path() -> PathBuf {
+    root().join(MANIFEST_NAME)
+}
+
+fn create(disk: &SimDisk) -> Manifest {
+    disk.create_dir_all(root()).unwrap();
+    Manifest::create(Arc::new(disk.clone()), root(), ID).unwrap()
+}
+
+fn reopen(disk: &SimDisk) -> Result<Manifest> {
+    Manifest::open(Arc::new(disk.clone()), root(), ID)
+}
+
+fn table(number: u64) -> TableMeta {
+    let key = |end: &str| Bytes::from(format!("table {number} {end}"));
+    TableMeta {
+        number,
+        bytes: 1000 * number,
+        entries: 10 * number,
+        tombstones: number,
+        level: (number % 7) as u8,
+        bounds: (number > 0).then(|| TableBounds {
+            first_key: key("begins"),
+            last_key: key("ends"),
+            ts_min: Timestamp::from_raw(number),
+            ts_max: Timestamp::from_raw(100 * number),
+        }),
+    }
+}
+
+/// Returns edits that change everything there is, step by step.
+fn edits() -> Vec<Edit> {
+    let ts = |raw| Some(Timestamp::from_raw(raw));
+    vec![
+        Edit { added: vec![table(1), table(2)], log_start: Some(10), ..Edit::default() },
+        Edit { checkpoint_ts: ts(7), last_ts: ts(1000), ..Edit::default() },
+        Edit { added: vec![table(5)], removed: vec![1, 2], ..Edit::default() },
+        Edit { gc_watermark: ts(3), next_file_number: Some(40), ..Edit::default() },
+        Edit {
+            removed: vec![5],
+            log_start: Some(u64::MAX),
+            last_ts: ts(u64::MAX),
+            ..Edit::default()
+        },
+    ]
+}
+
+/// Returns the states before the first edit, after it, and so on.
+fn states() -> Vec<State> {
+    let mut states = vec![State::default()];
+    for edit in edits() {
+        let mut next = states[states.len() - 1].clone();
+        next.apply(&edit);
+        states.push(next);
+    }
+    states
+}
+
+#[test]
+fn a_state_is_found_again() {
+    let disk = SimDisk::new();
+    let mut manifest = create(&disk);
+    for (edit, state) in edits().iter().zip(&states()[1..]) {
+        manifest.apply(edit).unwrap();
+        assert_eq!(manifest.state(), state);
+        assert_eq!(reopen(&disk).unwrap().state(), state);
+    }
+    assert_eq!(Manifest::read(&disk, root()).unwrap().1, ID);
+    assert_eq!(disk.files().len(), 1, "nothing is left over: {:?}", disk.files());
+}
+
+#[test]
+fn numbers_and_timestamps_rise_above_added_tables() {
+    let mut state = State::default();
+    state.apply(&Edit { added: vec![table(9)], ..Edit::default() });
+    assert_eq!((state.next_file_number, state.last_ts), (10, Timestamp::from_raw(900)));
+    state.apply(&Edit { next_file_number: Some(2), ..Edit::default() });
+    assert_eq!(state.next_file_number, 10);
+}
+
+#[test]
+#[should_panic(expected = "takes the log start back from 10 to 9")]
+fn the_log_start_never_falls() {
+    let mut state = State { log_start: 10, ..State::default() };
+    state.apply(&Edit { log_start: Some(9), ..Edit::default() });
+}
+
+#[test]
+fn a_crash_anywhere_leaves_the_last_acknowledged_state_or_the_next() {
+    let states = states();
+    let run = |disk: &SimDisk| {
+        let mut acknowledged = 0;
+        let mut manifest = reopen(disk).unwrap();
+        for edit in edits() {
+            if manifest.apply(&edit).is_err() {
+                break;
+            }
+            acknowledged += 1;
+        }
+        acknowledged
+    };
+    let fresh = || {
+        let disk = SimDisk::new();
+        create(&disk);
+        disk
+    };
+    let disk = fresh();
+    let first = disk.operations();
+    assert_eq!(run(&disk), edits().len());
+    for stop in first..disk.operations() {
+        let disk = fresh();
+        disk.stop_at(stop);
+        let acknowledged = run(&disk);
+        let torn = (0..20).map(CrashMode::Torn);
+        for mode in torn.chain([CrashMode::LoseUnsynced, CrashMode::KeepUnsynced]) {
+            let found = disk.crash(mode);
+            let manifest = reopen(&found).unwrap();
+            let allowed = &states[acknowledged..=acknowledged + 1];
+            assert!(allowed.contains(manifest.state()), "stop at {stop}, {mode:?}");
+            // What the crash left in the way does not hinder the next edit.
+            let mut manifest = manifest;
+            manifest.apply(&Edit { next_file_number: Some(99), ..Edit::default() }).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_failure_before_the_switch_can_be_tried_again_and_a_later_one_cannot() {
+    let disk = SimDisk::new();
+    let mut manifest = create(&disk);
+    let edit = &edits()[0];
+    // create, write, sync | rename, sync folder; after a failure the file is removed first.
+    for (step, is_retryable) in [(0, true), (1, true), (3, true), (3, true), (5, false)] {
+        disk.fail_at(disk.operations() + step, std::io::ErrorKind::Other);
+        assert!(matches!(manifest.apply(edit), Err(Error::Io { .. })), "step {step}");
+        assert_eq!(manifest.state(), &State::default());
+        assert_eq!(manifest.is_uncertain, !is_retryable, "step {step}");
+    }
+    let refused = manifest.apply(edit).unwrap_err().to_string();
+    assert!(refused.contains("open it again"), "{refused}");
+    let mut manifest = reopen(&disk).unwrap();
+    let state = manifest.state().clone();
+    assert!(state == states()[1] || state == states()[0]);
+    manifest.apply(&edits()[1]).unwrap();
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_state() {
+    let disk = SimDisk::new();
+    let mut manifest = create(&disk);
+    disk.set_capacity_bytes(disk.allocated_bytes());
+    assert!(matches!(manifest.apply(&edits()[0]), Err(Error::DiskFull { .. })));
+    disk.set_capacity_bytes(1 << 20);
+    manifest.apply(&edits()[0]).unwrap();
+    assert_eq!(reopen(&disk).unwrap().state(), &states()[1]);
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_damage() {
+    let disk = SimDisk::new();
+    let mut manifest = create(&disk);
+    manifest.apply(&edits()[0]).unwrap();
+    let bytes = disk.read_file(path()).unwrap();
+    let check = |what: &str| match reopen(&disk) {
+        Err(Error::Damaged { path: found, .. }) => assert_eq!(found, path(), "{what}"),
+        Err(other) => panic!("{what}: {other}"),
+        Ok(_) => panic!("{what}: it opened"),
+    };
+    for (offset, bit) in (0..bytes.len() as u64).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        disk.flip_bit(path(), offset, bit).unwrap();
+        check(&format!("bit {bit} of byte {offset}"));
+        disk.flip_bit(path(), offset, bit).unwrap();
+    }
+    for len in 0..bytes.len() {
+        disk.write_file(path(), &bytes[..len]).unwrap();
+        check(&format!("cut to {len} bytes"));
+    }
+    disk.write_file(path(), &[&bytes[..], b"x"].concat()).unwrap();
+    check("with a byte more");
+    disk.remove(&path()).unwrap();
+    check("missing");
+}
+
+#[test]
+fn another_databases_manifest_is_refused() {
+    let disk = SimDisk::new();
+    create(&disk);
+    let other = DatabaseId([1; 16]);
+    let opened = Manifest::open(Arc::new(disk), root(), other);
+    let text = opened.err().unwrap().to_string();
+    assert!(text.contains(&ID.to_string()) && text.contains(&other.to_string()), "{text}");
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let disk = SimDisk::new();
+    create(&disk);
+    let mut bytes = disk.read_file(path()).unwrap();
+    bytes[8] = 9;
+    let crc = checksum::of(&[&bytes[8..16], &bytes[HEADER_BYTES..]]);
+    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    disk.write_file(path(), &bytes).unwrap();
+    assert!(matches!(reopen(&disk), Err(Error::NewerFormat { found: 9, known: 1, .. })));
+}
+
+fn metas() -> impl Strategy<Value = TableMeta> {
+    let key = || prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let bounds = (key(), key(), any::<u64>(), any::<u64>()).prop_map(|(a, b, x, y)| TableBounds {
+        first_key: a,
+        last_key: b,
+        ts_min: Timestamp::from_raw(x),
+        ts_max: Timestamp::from_raw(y),
+    });
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>());
+    (0..u64::MAX, numbers, prop::option::of(bounds)).prop_map(|(number, numbers, bounds)| {
+        TableMeta {
+            number,
+            bytes: numbers.0,
+            entries: if bounds.is_some() { numbers.1.max(1) } else { 0 },
+            tombstones: numbers.2,
+            level: numbers.3,
+            bounds,
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_state_survives_the_round_trip(
+        tables in prop::collection::vec(metas(), 0..10),
+        numbers in prop::array::uniform5(any::<u64>()),
+    ) {
+        let mut state = State {
+            checkpoint_ts: Timestamp::from_raw(numbers[0]),
+            log_start: numbers[1],
+            next_file_number: numbers[2],
+            gc_watermark: Timestamp::from_raw(numbers[3]),
+            last_ts: Timestamp::from_raw(numbers[4]),
+            ..State::default()
+        };
+        let mut added = tables;
+        added.sort_by_key(|table| table.number);
+        added.dedup_by_key(|table| table.number);
+        state.apply(&Edit { added, ..Edit::default() });
+        let decoded = decode(&state.encode(ID));
+        prop_assert_eq!(decoded.ok(), Some((state, ID)));
+    }
+}

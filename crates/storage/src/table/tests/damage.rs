@@ -1,0 +1,149 @@
+//! Damage is found, named and never believed.
+
+use base::{KeyRange, Timestamp};
+
+use super::*;
+use crate::Error;
+
+/// Reads all that a program could read: by scan, in reverse, and key by key.
+fn read_everything(disk: &SimDisk, model: &Model) -> crate::Result<Vec<Owned>> {
+    let table = open(disk)?;
+    let mut found = Vec::new();
+    let mut scan = table.scan(KeyRange::all());
+    while let Some(entry) = scan.next()? {
+        found.push(owned(entry));
+    }
+    let mut reversed = Vec::new();
+    let mut scan = table.scan_reverse(KeyRange::all());
+    while let Some(entry) = scan.next()? {
+        reversed.push(owned(entry));
+    }
+    reversed.reverse();
+    assert_eq!(found, reversed);
+    for ((key, inverted_ts), value) in model {
+        let ts = Timestamp::from_raw(!inverted_ts);
+        let got = table.get(key, ts)?;
+        assert_eq!(
+            got.map(|found| (found.ts, found.value.map(Vec::from))),
+            Some((ts, value.clone()))
+        );
+    }
+    Ok(found)
+}
+
+fn check_is_damage(disk: &SimDisk, what: &str) {
+    match open(disk).and_then(|table| table.verify()) {
+        Err(Error::Damaged { path, .. }) => assert_eq!(path, Path::new(PATH), "{what}"),
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found_and_none_is_believed() {
+    let (disk, model) = (SimDisk::new(), small_model());
+    build(&disk, &model, tiny_blocks());
+    let expected: Vec<Owned> = model.clone().into_iter().collect();
+    assert_eq!(read_everything(&disk, &model).unwrap(), expected);
+    let len = disk.read_file(PATH).unwrap().len() as u64;
+    for (offset, bit) in (0..len).flat_map(|offset| (0..8).map(move |bit| (offset, bit))) {
+        disk.flip_bit(PATH, offset, bit).unwrap();
+        let what = format!("bit {bit} of byte {offset}");
+        check_is_damage(&disk, &what);
+        match read_everything(&disk, &model) {
+            // What was not read cannot have been noticed: it must not matter then.
+            Ok(found) => assert_eq!(found, expected, "{what}"),
+            Err(Error::Damaged { .. }) => {}
+            Err(other) => panic!("{what}: {other}"),
+        }
+        if let Ok(table) = open(&disk) {
+            let lines = table.describe().unwrap().blocks;
+            assert!(lines.iter().any(|line| line.damage.is_some()), "{what}");
+        }
+        disk.flip_bit(PATH, offset, bit).unwrap();
+    }
+}
+
+#[test]
+fn a_table_that_is_cut_or_extended_is_damaged() {
+    let disk = SimDisk::new();
+    build(&disk, &small_model(), tiny_blocks());
+    let bytes = disk.read_file(PATH).unwrap();
+    for len in 0..bytes.len() {
+        disk.write_file(PATH, &bytes[..len]).unwrap();
+        check_is_damage(&disk, &format!("cut to {len} bytes"));
+    }
+    for extra in [&b"\0"[..], b"some more bytes", &bytes] {
+        disk.write_file(PATH, &[&bytes, extra].concat()).unwrap();
+        // The whole table twice has a footer at its end that points into its first half.
+        check_is_damage(&disk, &format!("extended by {} bytes", extra.len()));
+    }
+}
+
+#[test]
+fn a_block_in_the_place_of_another_is_not_believed() {
+    // Two blocks of the same length and shape: a write that went to the wrong place.
+    let disk = SimDisk::new();
+    let entry = |number: u8| ((vec![b'k', number], !7), Some(vec![number; 40]));
+    build(&disk, &(0..8).map(entry).collect(), tiny_blocks());
+    let lines = open(&disk).unwrap().describe().unwrap().blocks;
+    let (first, second) = (&lines[0], &lines[1]);
+    assert_eq!((first.role, first.bytes), (second.role, second.bytes));
+    let mut bytes = disk.read_file(PATH).unwrap();
+    let (source, target) = (first.offset as usize, second.offset as usize);
+    bytes.copy_within(source..source + first.bytes as usize, target);
+    disk.write_file(PATH, &bytes).unwrap();
+    match open(&disk).unwrap().verify() {
+        Err(Error::Damaged { offset, .. }) => assert_eq!(offset, second.offset),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_newer_format_and_a_compressed_block_are_refused_by_name() {
+    let disk = SimDisk::new();
+    build(&disk, &small_model(), tiny_blocks());
+    let bytes = disk.read_file(PATH).unwrap();
+    let mut newer = bytes.clone();
+    let footer = newer.len() - 48;
+    newer[footer + 12] = 2;
+    let crc = base::checksum::of(&[&newer[footer..footer + 44]]);
+    newer[footer + 44..].copy_from_slice(&crc.to_le_bytes());
+    disk.write_file(PATH, &newer).unwrap();
+    assert!(matches!(open(&disk), Err(Error::NewerFormat { found: 2, known: 1, .. })));
+
+    disk.write_file(PATH, &bytes).unwrap();
+    let first = open(&disk).unwrap().describe().unwrap().blocks[0].clone();
+    let mut compressed = bytes;
+    let trailer = first.bytes as usize - 5;
+    compressed[trailer] = 2;
+    let crc = base::checksum::of(&[&compressed[..=trailer], &0u64.to_le_bytes()]);
+    compressed[trailer + 1..trailer + 5].copy_from_slice(&crc.to_le_bytes());
+    disk.write_file(PATH, &compressed).unwrap();
+    let refused = open(&disk).unwrap().get(b"", Timestamp::MAX).unwrap_err().to_string();
+    assert!(refused.contains("zstd") && refused.contains("newer program"), "{refused}");
+}
+
+#[test]
+fn a_read_error_is_an_error_and_the_next_read_succeeds() {
+    let disk = SimDisk::new();
+    // More than the read-ahead takes at once.
+    let entry = |number: u16| ((number.to_be_bytes().to_vec(), !7), Some(vec![1; 500]));
+    let model: Model = (0..1000).map(entry).collect();
+    build(&disk, &model, TableOptions { index_block_bytes: 500, ..TableOptions::default() });
+    let table = open(&disk).unwrap();
+    disk.count_reads(true);
+    for number in 0..8 {
+        let mut cursor = table.cursor();
+        assert!(cursor.seek_first().unwrap());
+        disk.fail_at(disk.operations() + number, std::io::ErrorKind::Other);
+        let mut result = Ok(true);
+        while let Ok(true) = result {
+            result = cursor.next();
+        }
+        assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+        assert_eq!(cursor.entry(), None);
+        assert!(cursor.seek_first().unwrap());
+    }
+    let expected: Vec<Owned> = model.clone().into_iter().collect();
+    assert_eq!(read_everything(&disk, &model).unwrap(), expected);
+}
