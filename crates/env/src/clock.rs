@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Tells the wall time. It may stand still, jump, and run backwards; nothing may break by that.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
+
+    /// Lets time pass before it returns: a transaction that conflicts waits so before it runs again.
+    fn pause(&self, how_long: Duration);
 }
 
 /// The clock of the system.
@@ -19,6 +22,10 @@ impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
         // A clock set before 1970 reads as 0: timestamps count on from the last one anyway.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    fn pause(&self, how_long: Duration) {
+        std::thread::sleep(how_long);
     }
 }
 
@@ -50,5 +57,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn wall_ms(&self) -> u64 {
         self.wall_ms.load(Ordering::SeqCst)
+    }
+
+    fn pause(&self, how_long: Duration) {
+        self.advance(how_long.as_millis() as u64);
+        std::thread::yield_now();
     }
 }

@@ -2,6 +2,7 @@
 //! the recovery that joins them. Ordered bytes in, ordered bytes out; transactions are not known
 //! here.
 
+mod engine;
 mod error;
 mod value;
 
@@ -15,5 +16,6 @@ pub mod sync;
 pub mod table;
 pub mod wal;
 
+pub use engine::{Engine, EngineOptions, EngineStats, Recovery, Verified};
 pub use error::{Error, Result};
 pub use value::Value;

@@ -108,6 +108,9 @@ pub enum Error {
         /// What the last attempt met.
         last: Box<Error>,
     },
+    /// The program's own reason to roll back, from inside `transact`.
+    #[error("{0}")]
+    Aborted(Arc<dyn std::error::Error + Send + Sync>),
     /// An argument or option cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -117,10 +120,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// Wraps the program's own reason to roll back a transaction.
+    pub fn abort(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Aborted(Arc::from(reason.into()))
+    }
+
     /// Returns true if nothing was written and the same transaction, run again from its start, may
     /// succeed.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Error::Conflict(_) | Error::Deadlock { .. })
+    }
+
+    /// Fills in what the keyspaces are called.
+    pub fn with_names(mut self, name_of: impl Fn(KeyspaceId) -> Option<Arc<str>>) -> Error {
+        let keyspace = match &mut self {
+            Error::Conflict(conflict) => &mut conflict.keyspace,
+            Error::Deadlock { keyspace, .. } | Error::WrongValue { keyspace, .. } => keyspace,
+            _ => return self,
+        };
+        keyspace.name = keyspace.name.take().or_else(|| name_of(keyspace.id));
+        self
     }
 
     /// Returns the conflict, if this is one.

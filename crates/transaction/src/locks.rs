@@ -21,7 +21,7 @@ use std::collections::{HashMap, VecDeque};
 
 use base::Timestamp;
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use storage::sync::{Condvar, Mutex, lock, wait};
 
 /// Names one attempt of a transaction within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,7 +211,7 @@ impl Locks {
         age: Timestamp,
         key: &Bytes,
     ) -> std::result::Result<(), usize> {
-        let mut table = self.table.lock();
+        let mut table = lock(&self.table);
         let (mut acquired, victim) = table.acquire(id, age, key);
         if victim.is_some() {
             self.changed.notify_all();
@@ -221,7 +221,7 @@ impl Locks {
                 Acquired::Granted => return Ok(()),
                 Acquired::Deadlock { parties } => return Err(parties),
                 Acquired::Waiting => {
-                    self.changed.wait(&mut table);
+                    table = wait(&self.changed, table);
                     acquired = table.poll(id);
                 }
             }
@@ -230,19 +230,19 @@ impl Locks {
 
     /// Gives up all locks of a transaction.
     pub fn release(&self, id: TransactionId) {
-        if !self.table.lock().release(id).is_empty() {
+        if !lock(&self.table).release(id).is_empty() {
             self.changed.notify_all();
         }
     }
 
     /// Returns true if another transaction holds the key.
     pub fn held_by_other(&self, id: TransactionId, key: &[u8]) -> bool {
-        self.table.lock().holder(key).is_some_and(|holder| holder != id)
+        lock(&self.table).holder(key).is_some_and(|holder| holder != id)
     }
 
     /// Returns true if nobody holds anything.
     pub fn is_empty(&self) -> bool {
-        self.table.lock().is_empty()
+        lock(&self.table).is_empty()
     }
 }
 

@@ -21,9 +21,9 @@ use env::{AlignedBuffer, Disk, WRITE_ALIGN};
 use super::reader::{Recovered, wipe_remains};
 use super::record::{self, EMBEDDED_GROUP, RecordKind};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_segment_header};
-use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
 use super::{Lsn, segment_name};
 use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
 
 /// How the log lays out its files.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub struct Wal {
     preparation: Condvar,
     /// All of the stream below this is on disk.
     durable: AtomicU64,
+    /// Where in the stream the active segment is half full; never, once the next one is on its way.
+    prepare_at: AtomicU64,
 }
 
 struct Queue {
@@ -167,6 +169,7 @@ impl Wal {
         let older: VecDeque<_> =
             older.map(|old| (old.number, old.path.clone(), old.end, old.file_bytes)).collect();
         let stats = WalStats { segments: older.len() as u64 + 1, ..WalStats::default() };
+        let prepare_at = AtomicU64::new(active_base.0 + active.capacity() / 2);
         let queue = Queue {
             next,
             last_index,
@@ -194,6 +197,7 @@ impl Wal {
             followers: [Condvar::new(), Condvar::new()],
             preparation: Condvar::new(),
             durable: AtomicU64::new(next.0),
+            prepare_at,
         })
     }
 
@@ -349,6 +353,8 @@ impl Wal {
         queue.older.push_back((old.number, old.path.clone(), base, old.file_bytes));
         queue.active_base = base;
         queue.stats.segments += 1;
+        let prepare_at = base.0 + queue.active.capacity() / 2;
+        self.prepare_at.store(prepare_at, Ordering::Relaxed);
         let spare = if queue.filling.dirty { None } else { queue.filling.pieces.pop().map(|p| p.buffer) };
         let mut begun = Batch::beginning(&queue.active, base, self.database_id, spare);
         queue.filling.pieces.append(&mut begun.pieces);
@@ -360,9 +366,10 @@ impl Wal {
         twice.clamp(self.options.segment_bytes_min, self.options.segment_bytes_max)
     }
 
-    /// Returns true if the next segment should be prepared now: the active one is half full.
-    pub fn wants_segment(&self) -> bool {
-        lock(&self.queue).wants_segment()
+    /// Returns true if the next segment should be prepared now: the active one is half full, and
+    /// the log has reached `position`.
+    pub fn wants_segment(&self, position: Lsn) -> bool {
+        position.0 >= self.prepare_at.load(Ordering::Relaxed)
     }
 
     /// Prepares the next segment, so that the writer who needs it does not have to. Called from the
@@ -377,6 +384,7 @@ impl Wal {
                 return Ok(());
             }
             queue.preparing = true;
+            self.prepare_at.store(u64::MAX, Ordering::Relaxed);
             let spare = queue.spares.pop();
             (queue.active.number + 1, self.next_segment_bytes(&queue), spare)
         };

@@ -60,14 +60,14 @@ mod group;
 mod reader;
 mod record;
 mod segment;
-mod sync;
 
 #[cfg(test)]
 mod tests;
 
 pub use group::{Wal, WalOptions, WalStats};
-pub(crate) use reader::{DamagedSpan, read_log_through_damage};
+pub(crate) use reader::read_log_through_damage;
 pub use reader::{LogEnd, Recovered, SegmentSummary, read_log};
+pub(crate) use record::record_bytes;
 pub use record::{EMBEDDED_GROUP, Record, RecordKind};
 pub use segment::{segment_name, segment_number};
 

@@ -72,13 +72,15 @@ pub struct SegmentSummary {
 /// A place where the log is damaged, and what could be read beyond it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DamagedSpan {
+    /// Where in the stream; zero if it is a header or a whole file that is wrong.
+    pub(crate) lsn: Lsn,
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
     pub(crate) what: String,
 }
 
 impl DamagedSpan {
-    fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         Error::Damaged { path: self.path, offset: self.offset, what: self.what }
     }
 }
@@ -163,7 +165,7 @@ fn list_used(
             Ok(HeaderState::Unused) => recovered.unused.push(number),
             Ok(HeaderState::Used { base }) => used.push(Used { number, base, path, file, file_bytes }),
             Err(Error::Damaged { path, offset, what }) => {
-                return Ok(Err(DamagedSpan { path, offset, what }));
+                return Ok(Err(DamagedSpan { lsn: Lsn(0), path, offset, what }));
             }
             Err(error) => return Err(error),
         }
@@ -174,7 +176,7 @@ fn list_used(
 /// Checks that the segments in use follow each other and that the start lies in one of them.
 fn find_gap(used: &[Used], folder: &Path, start: Lsn) -> Option<DamagedSpan> {
     let damage = |path: &Path, what: String| {
-        Some(DamagedSpan { path: path.to_path_buf(), offset: 0, what })
+        Some(DamagedSpan { lsn: Lsn(0), path: path.to_path_buf(), offset: 0, what })
     };
     for pair in used.windows(2) {
         let [before, after] = pair else { continue };
@@ -208,7 +210,8 @@ fn read_segment(
     let offset_of = |lsn: Lsn| (lsn.0 - segment.base.0 + SEGMENT_HEADER_BYTES) as usize;
     let rest_of = |lsn: Lsn| bytes.get(offset_of(lsn)..).unwrap_or_default();
     let damage = |lsn: Lsn, what: String| {
-        Some(DamagedSpan { path: segment.path.clone(), offset: offset_of(lsn) as u64, what })
+        let offset = offset_of(lsn) as u64;
+        Some(DamagedSpan { lsn, path: segment.path.clone(), offset, what })
     };
 
     let mut lsn = start.max(segment.base);

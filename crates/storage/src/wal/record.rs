@@ -100,7 +100,7 @@ pub(super) struct Header {
 }
 
 /// Returns the bytes that a record with this payload takes in the stream.
-pub(super) fn record_bytes(payload_len: usize) -> u64 {
+pub(crate) fn record_bytes(payload_len: usize) -> u64 {
     ((HEADER_BYTES + payload_len) as u64).next_multiple_of(ALIGN)
 }
 

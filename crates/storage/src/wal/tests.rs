@@ -10,6 +10,7 @@ use env::{CrashMode, Disk, SeededRandom, SimDisk};
 
 use super::*;
 use crate::error::{Error, Result};
+use crate::sync::spawn;
 
 const ID: [u8; 16] = *b"0123456789abcdef";
 
@@ -323,7 +324,7 @@ fn share_syncs(disk: &SimDisk, threads: u64, rounds: u64) {
     let workers: Vec<_> = (0..threads)
         .map(|worker| {
             let (wal, disk) = (wal.clone(), disk.clone());
-            sync::spawn(move || {
+            spawn(move || {
                 for round in 0..rounds {
                     let text = [worker.to_le_bytes(), round.to_le_bytes()].concat();
                     let crc = checksum::of(&[&text]);

@@ -1,33 +1,33 @@
-//! The locks of the group commit: those of the standard library, or shuttle's when a test explores
-//! the schedules (`scripts/shuttle`).
+//! The locks that committers meet at: those of the standard library, or shuttle's when a test
+//! explores the schedules (`scripts/shuttle`).
 
 #[cfg(not(shuttle))]
-pub(super) use std::sync::{
+pub use std::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 #[cfg(shuttle)]
-pub(super) use shuttle::sync::{
+pub use shuttle::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use std::sync::PoisonError;
 
 /// Locks. A panic while the lock was held is a bug that has been reported by the panic itself; the
 /// queue behind it is changed in steps that each leave it whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for a notification.
-pub(super) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(shuttle)))]
-pub(super) use std::thread::spawn;
+pub(crate) use std::thread::spawn;
 
 #[cfg(all(test, shuttle))]
-pub(super) use shuttle::thread::spawn;
+pub(crate) use shuttle::thread::spawn;

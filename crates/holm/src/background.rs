@@ -1,0 +1,140 @@
+//! The two threads that work beside the program: one brings to the disk what nobody waits for, one
+//! writes checkpoints and forgets the past.
+//!
+//! ```text
+//!   holm-log         pending commits, the Buffered interval, the log's next segment
+//!   holm-checkpoint  checkpoints when the log is long, versions past the retention
+//! ```
+//!
+//! They are two because a checkpoint takes seconds and a commit must not. Committers never wait for
+//! them: whoever waits for a commit does its disk work itself.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::db::Inner;
+
+/// How often versions past the retention are looked for, at most. Collecting costs what there is to
+/// collect, so this only bounds how long memory is held in vain.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
+
+/// What a thread is told.
+#[derive(Default)]
+struct Told {
+    work: bool,
+    stop: bool,
+}
+
+/// Wakes one thread.
+#[derive(Default)]
+pub(crate) struct Signal {
+    told: Mutex<Told>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// Says that there is work.
+    pub(crate) fn work(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.work {
+            told.work = true;
+            self.changed.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for work, for a while if a time is given; false if the thread shall end.
+    fn wait(&self, at_most: Option<Duration>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        while !told.work && !told.stop {
+            let Some(at_most) = at_most else {
+                told = self.changed.wait(told).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.changed.wait_timeout(told, at_most);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            told = guard;
+            if timeout.timed_out() {
+                break;
+            }
+        }
+        told.work = false;
+        !told.stop
+    }
+}
+
+/// The threads of one database.
+#[derive(Default)]
+pub(crate) struct Background {
+    threads: Mutex<Vec<(Arc<Signal>, JoinHandle<()>)>>,
+}
+
+impl Background {
+    pub(crate) fn start(&self, db: &Arc<Inner>) -> std::io::Result<()> {
+        let interval = db.options.buffered_interval;
+        let log = spawn("holm-log", &db.log_signal, db, move |db, signal| {
+            // The interval lets commits gather that nobody waits for.
+            if db.wants_interval() && !db.has_pending() {
+                if !signal.pause(interval) {
+                    return;
+                }
+            }
+            db.log_work();
+        })?;
+        let checkpoint = spawn("holm-checkpoint", &db.checkpoint_signal, db, |db, _| {
+            db.checkpoint_work();
+        })?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.extend([(db.log_signal.clone(), log), (db.checkpoint_signal.clone(), checkpoint)]);
+        Ok(())
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(&self) {
+        let threads: Vec<_> =
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        for (signal, _) in &threads {
+            signal.stop();
+        }
+        for (_, thread) in threads {
+            // The last handle may be dropped by the thread itself; it cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Signal {
+    /// Sleeps, unless the thread shall end; false then.
+    fn pause(&self, how_long: Duration) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(told, how_long, |told| !told.stop && !told.work);
+        let (told, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !told.stop
+    }
+}
+
+fn spawn(
+    name: &str,
+    signal: &Arc<Signal>,
+    db: &Arc<Inner>,
+    work: impl Fn(&Arc<Inner>, &Signal) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let signal = signal.clone();
+    // Weak: the threads must not keep the database open.
+    let db: Weak<Inner> = Arc::downgrade(db);
+    let is_collector = name == "holm-checkpoint";
+    std::thread::Builder::new().name(name.to_string()).spawn(move || {
+        let every = is_collector.then_some(COLLECT_EVERY);
+        while signal.wait(every) {
+            let Some(db) = db.upgrade() else { return };
+            work(&db, &signal);
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! The conflict check: values in, a verdict out. This is the function that every deployment will
+//! run at the shard's leader.
+//!
+//! ```text
+//!   time ─────► read_ts              validated              now
+//!   this one    │ begins             │                      │ wants to commit
+//!   others      │   c1  c2      c3   │     c4        c5     │
+//!               '── by the index ────'── by this function ──'
+//! ```
+//!
+//! A transaction may commit if nobody committed a write to what it read, or to what it writes,
+//! after it began to read. Commits that can be seen in the memtable's index are checked there,
+//! outside the critical section; the few that may have come since are handed to [`evaluate`].
+//!
+//! * A blind transaction, which read nothing, never conflicts: it might as well have begun now.
+//! * Under snapshot isolation only written keys count (first committer wins), and those that were
+//!   read with `get_for_update`.
+
+use base::Timestamp;
+use bytes::Bytes;
+
+use crate::error::Touched;
+use crate::read_set::ReadSet;
+use crate::write_set::WriteSet;
+
+/// What a transaction touched, as far as a conflict with it is possible.
+#[derive(Debug, Clone, Copy)]
+pub struct Footprint<'a> {
+    /// What must not have changed since it was read.
+    pub reads: &'a ReadSet,
+    /// What it writes.
+    pub writes: &'a WriteSet,
+    /// True if it has read nothing, so that its writes cannot conflict.
+    pub blind: bool,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody stood in the way.
+    Free,
+    /// Somebody wrote this key.
+    Conflict {
+        /// The key.
+        key: Bytes,
+        /// What the loser had done with it.
+        touched: Touched,
+    },
+}
+
+/// How much larger one side may be before its keys are looked up instead of walked. A look-up in a
+/// tree costs about as much as walking this many keys.
+const LOOK_UP_FACTOR: usize = 8;
+
+/// Decides whether a transaction may commit after another one that committed `writes` since it
+/// began to read.
+pub fn evaluate(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
+    if mine.blind {
+        return Verdict::Free;
+    }
+    let may_share_keys = writes.signature() & (mine.writes.signature() | mine.reads.signature()) != 0;
+    if may_share_keys {
+        let own = mine.writes.len() + mine.reads.points().len();
+        let verdict = if writes.len() > own * LOOK_UP_FACTOR {
+            look_up_own(mine, writes)
+        } else {
+            walk_theirs(mine, writes)
+        };
+        if verdict != Verdict::Free {
+            return verdict;
+        }
+    }
+    for range in mine.reads.ranges() {
+        if let Some(key) = writes.key_in(range) {
+            return Verdict::Conflict { key: key.clone(), touched: Touched::Scanned(range.clone()) };
+        }
+    }
+    Verdict::Free
+}
+
+fn walk_theirs(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
+    for (key, _) in writes.iter() {
+        if mine.writes.contains(key) {
+            return Verdict::Conflict { key: key.clone(), touched: Touched::Wrote };
+        }
+        if mine.reads.contains_point(key) {
+            return Verdict::Conflict { key: key.clone(), touched: Touched::Read };
+        }
+    }
+    Verdict::Free
+}
+
+fn look_up_own(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
+    let wrote = mine.writes.iter().map(|(key, _)| (key, Touched::Wrote));
+    let read = mine.reads.points().map(|key| (key, Touched::Read));
+    match wrote.chain(read).find(|(key, _)| writes.contains(key)) {
+        Some((key, touched)) => Verdict::Conflict { key: key.clone(), touched },
+        None => Verdict::Free,
+    }
+}
+
+/// A conflict found in the index: somebody committed this key at this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Newer {
+    pub(crate) key: Bytes,
+    pub(crate) touched: Touched,
+    pub(crate) ts: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(keys: &[&'static str]) -> WriteSet {
+        let mut set = WriteSet::default();
+        for key in keys {
+            set.write(Bytes::from_static(key.as_bytes()), None).unwrap();
+        }
+        set
+    }
+
+    fn check(reads: &[&'static str], range: Option<(&str, &str)>, writes: &[&'static str], theirs: &[&'static str]) -> String {
+        let mut read_set = ReadSet::default();
+        for key in reads {
+            read_set.add_point(Bytes::from_static(key.as_bytes()));
+        }
+        if let Some((start, end)) = range {
+            read_set.add_range((start..end).into());
+        }
+        let writes = set(writes);
+        let mine = Footprint { reads: &read_set, writes: &writes, blind: false };
+        match evaluate(mine, &set(theirs)) {
+            Verdict::Free => "free".into(),
+            Verdict::Conflict { key, touched } => format!("{touched:?} {}", key.escape_ascii()),
+        }
+    }
+
+    #[test]
+    fn what_was_read_or_written_must_not_have_changed() {
+        assert_eq!(check(&["a"], None, &["b"], &["c"]), "free");
+        assert_eq!(check(&["a"], None, &["b"], &["a"]), "Read a");
+        assert_eq!(check(&["a"], None, &["b"], &["b"]), "Wrote b");
+        assert_eq!(check(&[], Some(("k", "m")), &["b"], &["l"]), "Scanned(k..m) l");
+        assert_eq!(check(&[], Some(("k", "m")), &["b"], &["m"]), "free");
+    }
+
+    #[test]
+    fn a_large_transaction_is_searched_instead_of_walked() {
+        let names: Vec<&'static str> = (0..200).map(|n| &*format!("k{n:03}").leak()).collect();
+        assert_eq!(check(&["k150"], None, &["x"], &names), "Read k150");
+        assert_eq!(check(&["y"], None, &["k007"], &names), "Wrote k007");
+        assert_eq!(check(&["y"], None, &["x"], &names), "free");
+    }
+
+    #[test]
+    fn a_blind_transaction_never_conflicts() {
+        let writes = set(&["a"]);
+        let mine = Footprint { reads: &ReadSet::default(), writes: &writes, blind: true };
+        assert_eq!(evaluate(mine, &set(&["a"])), Verdict::Free);
+    }
+}

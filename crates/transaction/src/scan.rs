@@ -1,0 +1,242 @@
+//! Scans: the rows of a range, those the transaction has buffered merged over those it sees.
+//!
+//! ```text
+//!   memtable at read_ts    a1      c1  d1      f1
+//!   buffered writes            b9      d✗  e9          (✗ deletes)
+//!   the scan               a1  b9  c1      e9  f1
+//! ```
+//!
+//! Rows are owned: they outlive the scan, as they would over a network. They are copied in batches
+//! into one buffer that its rows share, so a row costs a copy of its bytes and two counters, and no
+//! allocation. The batches grow, so that a scan that stops early has copied little too much; what
+//! counts as read is what was returned.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use base::KeyRange;
+use base::range::successor;
+use bytes::Bytes;
+use storage::memtable::{self, Direction, Memtable, Pin};
+
+use crate::read_set::ReadSet;
+use crate::write_set::WriteSet;
+
+/// Rows in the first batch: most scans that stop early take a few.
+const BATCH_ROWS_MIN: usize = 16;
+/// Rows in later batches, at most: beyond this the shared buffer costs nothing any more.
+const BATCH_ROWS_MAX: usize = 256;
+/// Bytes after which a batch is closed: rows that are kept hold their whole batch in memory.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// One row of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+}
+
+/// What a scan reads from.
+pub(crate) struct Source<'t> {
+    pin: &'t Pin<Arc<Memtable>>,
+    writes: Option<&'t WriteSet>,
+    /// Where to record what was read, if that matters.
+    reads: Option<&'t RefCell<ReadSet>>,
+}
+
+impl<'t> Source<'t> {
+    pub(crate) fn of(pin: &'t Pin<Arc<Memtable>>) -> Source<'t> {
+        Source { pin, writes: None, reads: None }
+    }
+
+    pub(crate) fn with_writes(self, writes: &'t WriteSet) -> Source<'t> {
+        Source { writes: (!writes.is_empty()).then_some(writes), ..self }
+    }
+
+    pub(crate) fn recording(self, reads: Option<&'t RefCell<ReadSet>>) -> Source<'t> {
+        Source { reads, ..self }
+    }
+}
+
+/// The rows of a range in order.
+pub struct Scan<'t> {
+    source: Source<'t>,
+    range: KeyRange,
+    direction: Direction,
+    rows: memtable::Scan<'t>,
+    /// The next row of the memtable, taken out to be compared with the buffer.
+    head: Option<memtable::Row<'t>>,
+    /// The last key merged from the buffered writes or over them.
+    passed: Option<Bytes>,
+    batch: VecDeque<Row>,
+    batch_rows: usize,
+    /// Bytes at the start of each key that the caller does not want to see.
+    hidden_prefix: usize,
+    /// The last key returned, prefix included.
+    returned: Option<Bytes>,
+    exhausted: bool,
+}
+
+impl<'t> Scan<'t> {
+    pub(crate) fn new(source: Source<'t>, range: KeyRange, direction: Direction) -> Scan<'t> {
+        // A range that ends before it starts is empty; the memtable need not know such.
+        let end = if range.is_empty() { Some(range.start.clone()) } else { range.end.clone() };
+        let range = KeyRange { start: range.start, end };
+        let rows = source.pin.scan(&range.start, range.end.as_deref(), direction);
+        Scan {
+            source,
+            range,
+            direction,
+            rows,
+            head: None,
+            passed: None,
+            batch: VecDeque::new(),
+            batch_rows: BATCH_ROWS_MIN,
+            hidden_prefix: 0,
+            returned: None,
+            exhausted: false,
+        }
+    }
+
+    /// Leaves out the first bytes of each returned key: those that name the keyspace.
+    pub fn hiding_prefix(mut self, bytes: usize) -> Scan<'t> {
+        self.hidden_prefix = bytes;
+        self
+    }
+
+    /// Expects about so many rows to be taken: sizes the first batch.
+    pub fn expecting(mut self, rows: usize) -> Scan<'t> {
+        self.batch_rows = rows.clamp(1, BATCH_ROWS_MAX);
+        self
+    }
+
+    /// Copies the next rows into one buffer.
+    fn fill(&mut self) {
+        let rows = self.batch_rows;
+        let mut bytes = Vec::new();
+        let mut ends: Vec<(usize, usize)> = Vec::with_capacity(rows);
+        while ends.len() < rows && bytes.len() < BATCH_BYTES {
+            let copied = self.merge_next(|key, value| {
+                if ends.is_empty() {
+                    // Rows of one table tend to be of one size.
+                    bytes.reserve(((key.len() + value.len() + 8) * rows).min(2 * BATCH_BYTES));
+                }
+                bytes.extend_from_slice(key);
+                let key_end = bytes.len();
+                bytes.extend_from_slice(value);
+                ends.push((key_end, bytes.len()));
+            });
+            if !copied {
+                self.exhausted = true;
+                break;
+            }
+        }
+        self.batch_rows = (self.batch_rows * 4).min(BATCH_ROWS_MAX);
+        let bytes = Bytes::from(bytes);
+        let mut start = 0;
+        for (key_end, end) in ends {
+            let row = Row { key: bytes.slice(start..key_end), value: bytes.slice(key_end..end) };
+            self.batch.push_back(row);
+            start = end;
+        }
+    }
+
+    /// Hands out the next row of both sources; false if there is none.
+    fn merge_next(&mut self, take: impl FnOnce(&[u8], &[u8])) -> bool {
+        let Some(writes) = self.source.writes else {
+            let next = self.rows.next();
+            return next.map(|row| take(row.key, row.value)).is_some();
+        };
+        loop {
+            if self.head.is_none() {
+                self.head = self.rows.next();
+            }
+            let buffered = next_write(writes, &self.range, self.direction, self.passed.as_ref());
+            let buffered_first = match (&self.head, buffered) {
+                (None, None) => return false,
+                (Some(_), None) => false,
+                (None, Some(_)) => true,
+                (Some(row), Some((key, _))) => match self.direction {
+                    Direction::Forward => key[..] <= *row.key,
+                    Direction::Reverse => key[..] >= *row.key,
+                },
+            };
+            let Some((key, value)) = buffered.filter(|_| buffered_first) else {
+                if let Some(row) = self.head.take() {
+                    take(row.key, row.value);
+                }
+                return true;
+            };
+            // The buffered write hides the row that the transaction's snapshot has of this key.
+            if self.head.as_ref().is_some_and(|row| *row.key == key[..]) {
+                self.head = None;
+            }
+            self.passed = Some(key.clone());
+            if let Some(value) = value {
+                take(key, value);
+                return true;
+            }
+        }
+    }
+
+    /// Records as read what was returned, and the gaps between.
+    fn record(&mut self) {
+        let Some(reads) = self.source.reads.take() else { return };
+        let whole = self.exhausted && self.batch.is_empty();
+        let range = match (&self.returned, self.direction) {
+            _ if whole => self.range.clone(),
+            (None, _) => return,
+            (Some(last), Direction::Forward) => {
+                KeyRange { start: self.range.start.clone(), end: Some(successor(last)) }
+            }
+            (Some(last), Direction::Reverse) => {
+                KeyRange { start: last.clone(), end: self.range.end.clone() }
+            }
+        };
+        reads.borrow_mut().add_range(range);
+    }
+}
+
+fn next_write<'t>(
+    writes: &'t WriteSet,
+    range: &KeyRange,
+    direction: Direction,
+    passed: Option<&Bytes>,
+) -> Option<(&'t Bytes, &'t Option<Bytes>)> {
+    let after = passed.map(|key| Bound::Excluded(&key[..]));
+    match direction {
+        Direction::Forward => {
+            writes.first(after.unwrap_or(Bound::Included(&range.start)), range.end.as_deref())
+        }
+        Direction::Reverse => {
+            let end = range.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+            writes.last(&range.start, after.unwrap_or(end))
+        }
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if self.batch.is_empty() && !self.exhausted {
+            self.fill();
+        }
+        let mut row = self.batch.pop_front()?;
+        if self.source.reads.is_some() {
+            self.returned = Some(row.key.clone());
+        }
+        row.key = row.key.slice(self.hidden_prefix.min(row.key.len())..);
+        Some(row)
+    }
+}
+
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        self.record();
+    }
+}

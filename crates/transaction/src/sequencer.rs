@@ -1,0 +1,394 @@
+//! The order of commits: one short critical section that validates, takes the next timestamp and
+//! appends to the log; and the watermark up to which commits are visible.
+//!
+//! ```text
+//!               evicted │ remembered, visible      │ in flight, hidden
+//!   commits:            [c3][c4][c5][c6][c7][c8][c9][c10][c11][c12]
+//!                       ▲                       ▲
+//!                     floor                  visible = c9.ts
+//! ```
+//!
+//! Log order is timestamp order, because both are taken in the same critical section. A commit
+//! becomes visible when it was applied to the memtable, is durable if it asked for that, and all
+//! before it are visible: so whoever reads at `visible` reads a prefix of the history, and one that
+//! no crash takes back (a `Buffered` commit takes only itself and later ones back). A commit is
+//! acknowledged once it is visible; whoever begins after the acknowledgement sees it. That is the
+//! "strictly" in strictly serializable.
+//!
+//! Visible commits are remembered for a while: a validation that began at an older watermark needs
+//! their keys, a conflict wants their label, and feeds of changes follow them.
+//!
+//! # Invariants
+//! * `commits` is sorted by timestamp; timestamps rise strictly, and so do log positions.
+//! * All timestamps at or below `visible` that will ever be issued have been, and their versions are
+//!   in the memtable.
+//! * After the log failed, `visible` never moves again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use base::{KeyspaceId, Timestamp, key};
+use bytes::Bytes;
+use storage::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
+use storage::wal::Lsn;
+
+use crate::error::{Conflict, Error, KeyspaceName, Result, Touched};
+use crate::eval::{Footprint, Newer, Verdict, evaluate};
+use crate::locks::TransactionId;
+use crate::watch::WatchQueue;
+use crate::write_set::WriteSet;
+
+/// How many visible commits are remembered. Enough for the validations that are under way at any
+/// moment, and for conflicts to name the winner.
+const REMEMBERED_MAX: usize = 4096;
+
+/// How many bytes of keys and values visible commits may hold on to, in bytes.
+const REMEMBERED_BYTES_MAX: usize = 8 << 20;
+
+/// How many commits are checked inside the critical section; with more to check, the transaction is
+/// validated by the index first. A check costs a few nanoseconds, so this bounds the section to
+/// about a microsecond.
+const CHECKED_INSIDE_MAX: usize = 256;
+
+/// One commit in order.
+pub struct Commit {
+    /// When it happened.
+    pub ts: Timestamp,
+    /// Where its record begins in the log.
+    pub begin: Lsn,
+    /// Where its record ends in the log.
+    pub end: Lsn,
+    /// What it wrote.
+    pub writes: Arc<WriteSet>,
+    /// What it is called.
+    pub label: Option<Arc<str>>,
+    /// True if it may only be seen once it is durable.
+    needs_sync: bool,
+    /// Whose locks are given up when it is visible.
+    owner: Option<TransactionId>,
+    /// True once its versions are in the memtable.
+    applied: AtomicBool,
+    /// Who polls for it.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Commit {
+    /// Returns true if it may only be seen once it is durable.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.needs_sync
+    }
+
+    /// Records that the versions are in the memtable.
+    pub(crate) fn set_applied(&self) {
+        self.applied.store(true, Ordering::Release);
+    }
+
+    /// Replaces the waker of whoever polls.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        *lock(&self.waker) = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = lock(&self.waker).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What wants to commit.
+pub(crate) struct Request<'a> {
+    pub(crate) read_ts: Timestamp,
+    pub(crate) footprint: Footprint<'a>,
+    pub(crate) writes: Arc<WriteSet>,
+    pub(crate) label: Option<Arc<str>>,
+    pub(crate) needs_sync: bool,
+    pub(crate) owner: Option<TransactionId>,
+}
+
+/// The order of commits of one shard.
+pub struct Sequencer {
+    order: Mutex<Order>,
+    visible: AtomicU64,
+    /// Wakes those who wait for `visible` to move, or for the log to fail.
+    moved: Condvar,
+}
+
+struct Order {
+    /// The last timestamp that was issued.
+    last: Timestamp,
+    commits: VecDeque<Arc<Commit>>,
+    /// How many of `commits`, from the front, are visible.
+    shown: usize,
+    /// Bytes of those.
+    shown_bytes: usize,
+    /// The timestamp of the last commit that was forgotten.
+    floor: Timestamp,
+    /// How many threads wait at `moved`.
+    sleeping: usize,
+    failed: bool,
+    watches: Vec<Arc<WatchQueue>>,
+}
+
+impl Sequencer {
+    /// Starts after the last commit that was recovered.
+    pub fn new(last: Timestamp) -> Sequencer {
+        let order = Order {
+            last,
+            commits: VecDeque::new(),
+            shown: 0,
+            shown_bytes: 0,
+            floor: last,
+            sleeping: 0,
+            failed: false,
+            watches: Vec::new(),
+        };
+        Sequencer {
+            order: Mutex::new(order),
+            visible: AtomicU64::new(last.raw()),
+            moved: Condvar::new(),
+        }
+    }
+
+    /// Returns the timestamp up to which all commits are visible.
+    pub fn visible(&self) -> Timestamp {
+        Timestamp::from_raw(self.visible.load(Ordering::Acquire))
+    }
+
+    /// Puts a transaction in order: validates it against everything since its read timestamp, takes
+    /// the next commit timestamp and appends to the log.
+    ///
+    /// `look` checks the footprint against the memtable's index; it is called outside the critical
+    /// section, and only if there is much to check. `append` is called inside.
+    ///
+    /// # Errors
+    /// `Conflict`; and what `append` fails with: nothing happened then.
+    pub(crate) fn commit(
+        &self,
+        request: Request<'_>,
+        wall_ms: u64,
+        look: impl Fn() -> Option<Newer>,
+        append: impl FnOnce(Timestamp) -> storage::Result<(Lsn, Lsn)>,
+    ) -> Result<Arc<Commit>> {
+        let mut validated = request.read_ts;
+        let mut looked = false;
+        let mut order = loop {
+            let order = lock(&self.order);
+            let since = order.since(validated);
+            let is_short = order.commits.len() - since <= CHECKED_INSIDE_MAX;
+            if request.footprint.blind || (validated >= order.floor && (is_short || looked)) {
+                break order;
+            }
+            drop(order);
+            // Everything visible now is in the index, so what the index does not object to is valid
+            // through this timestamp.
+            let through = self.visible();
+            if let Some(Newer { key, touched, ts }) = look() {
+                return Err(self.conflict(request.read_ts, &key, touched, ts));
+            }
+            (validated, looked) = (validated.max(through), true);
+        };
+        if !request.footprint.blind {
+            let since = order.since(validated);
+            for winner in order.commits.range(since..) {
+                if let Verdict::Conflict { key, touched } =
+                    evaluate(request.footprint, &winner.writes)
+                {
+                    let ts = winner.ts;
+                    drop(order);
+                    return Err(self.conflict(request.read_ts, &key, touched, ts));
+                }
+            }
+        }
+        let ts = order.last.next().max(Timestamp::from_parts(wall_ms, 0));
+        let (begin, end) = append(ts)?;
+        order.last = ts;
+        let commit = Arc::new(Commit {
+            ts,
+            begin,
+            end,
+            writes: request.writes,
+            label: request.label,
+            needs_sync: request.needs_sync,
+            owner: request.owner,
+            applied: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        order.commits.push_back(commit.clone());
+        Ok(commit)
+    }
+
+    /// Describes a conflict with the commit at `ts`.
+    pub(crate) fn conflict(
+        &self,
+        read_ts: Timestamp,
+        key: &Bytes,
+        touched: Touched,
+        ts: Timestamp,
+    ) -> Error {
+        let (id, _) = key::decode(key).unwrap_or((KeyspaceId::CATALOGUE, key));
+        let touched = match touched {
+            Touched::Scanned(range) => Touched::Scanned(user_range(&range)),
+            touched => touched,
+        };
+        Error::Conflict(Box::new(Conflict {
+            keyspace: KeyspaceName { id, name: None },
+            key: user_key(key),
+            touched,
+            winner: self.label_of(ts),
+            winner_ts: ts,
+            read_ts,
+        }))
+    }
+
+    /// Returns the label of a commit, if it had one and is remembered.
+    pub(crate) fn label_of(&self, ts: Timestamp) -> Option<Arc<str>> {
+        let order = lock(&self.order);
+        let found = order.commits.binary_search_by_key(&ts, |commit| commit.ts).ok()?;
+        order.commits[found].label.clone()
+    }
+
+    /// Moves `visible` over all commits that may be seen, hands them to the watches, and wakes
+    /// whoever waits for them. `release` gives up a transaction's locks.
+    pub(crate) fn publish(&self, durable: impl Fn() -> Lsn, release: impl Fn(TransactionId)) {
+        let mut order = lock(&self.order);
+        let durable = durable();
+        let before = order.shown;
+        while let Some(commit) = order.commits.get(order.shown) {
+            let is_durable = !commit.needs_sync || commit.end <= durable;
+            if order.failed || !is_durable || !commit.applied.load(Ordering::Acquire) {
+                break;
+            }
+            order.shown_bytes += commit.writes.bytes();
+            order.shown += 1;
+        }
+        if order.shown == before {
+            return;
+        }
+        let shown: Vec<Arc<Commit>> = order.commits.range(before..order.shown).cloned().collect();
+        if let Some(last) = shown.last() {
+            self.visible.store(last.ts.raw(), Ordering::Release);
+        }
+        // In commit order, and before anybody is told: a watch never lags behind an acknowledgement.
+        order.watches.retain(|watch| !watch.is_gone());
+        for watch in &order.watches {
+            shown.iter().for_each(|commit| watch.push(commit));
+        }
+        order.forget();
+        if order.sleeping > 0 {
+            self.moved.notify_all();
+        }
+        drop(order);
+        for commit in shown {
+            if let Some(owner) = commit.owner {
+                release(owner);
+            }
+            commit.wake();
+        }
+    }
+
+    /// Waits until a commit is visible. `help` brings about that the log is durable up to a
+    /// position: a commit that does not ask to be durable may stand behind one that does.
+    ///
+    /// # Errors
+    /// What `help` fails with; `LogFailed` if the log fails while waiting.
+    pub(crate) fn wait_visible(
+        &self,
+        ts: Timestamp,
+        durable: impl Fn() -> Lsn,
+        help: impl Fn(Lsn) -> Result<()>,
+        release: impl Fn(TransactionId),
+    ) -> Result<()> {
+        while self.visible() < ts {
+            self.publish(&durable, &release);
+            let mut order = lock(&self.order);
+            if self.visible() >= ts {
+                break;
+            }
+            if order.failed {
+                drop(order);
+                return Err(log_failed());
+            }
+            let Some(first) = order.commits.get(order.shown) else { continue };
+            let is_applied = first.applied.load(Ordering::Acquire);
+            if is_applied && first.needs_sync && first.end > durable() {
+                let end = first.end;
+                drop(order);
+                help(end)?;
+            } else if !is_applied {
+                order.sleeping += 1;
+                order = wait(&self.moved, order);
+                order.sleeping -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that the log failed: wakes everybody who waits for it.
+    pub(crate) fn fail(&self) {
+        let mut order = lock(&self.order);
+        order.failed = true;
+        self.moved.notify_all();
+        let hidden: Vec<Arc<Commit>> = order.commits.range(order.shown..).cloned().collect();
+        for watch in &order.watches {
+            watch.fail();
+        }
+        drop(order);
+        hidden.iter().for_each(|commit| commit.wake());
+    }
+
+    /// Returns true once the log has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        lock(&self.order).failed
+    }
+
+    /// Adds a watch; returns the timestamp after which it is told of all commits.
+    pub(crate) fn watch(&self, watch: Arc<WatchQueue>) -> Timestamp {
+        let mut order = lock(&self.order);
+        order.watches.push(watch);
+        self.visible()
+    }
+
+    /// Returns `visible`, and the log position from which on all records belong to later commits.
+    /// `next` tells the position of the log's next record.
+    pub(crate) fn visible_end(&self, next: impl FnOnce() -> Lsn) -> (Timestamp, Lsn) {
+        let order = lock(&self.order);
+        let first_hidden = order.commits.get(order.shown).map(|commit| commit.begin);
+        (self.visible(), first_hidden.unwrap_or_else(next))
+    }
+}
+
+impl Order {
+    /// Returns the position of the first commit after a timestamp.
+    fn since(&self, ts: Timestamp) -> usize {
+        self.commits.partition_point(|commit| commit.ts <= ts)
+    }
+
+    /// Forgets the oldest visible commits beyond the bounds.
+    fn forget(&mut self) {
+        while self.shown > REMEMBERED_MAX || self.shown_bytes > REMEMBERED_BYTES_MAX {
+            let Some(oldest) = self.commits.pop_front() else { break };
+            self.shown -= 1;
+            self.shown_bytes -= oldest.writes.bytes();
+            self.floor = oldest.ts;
+        }
+    }
+}
+
+fn log_failed() -> Error {
+    let cause = "the log failed while the commit waited for it".to_string();
+    Error::from(storage::Error::LogFailed { cause })
+}
+
+/// Returns the user's part of an engine key.
+pub(crate) fn user_key(engine_key: &Bytes) -> Bytes {
+    engine_key.slice(key::PREFIX_BYTES.min(engine_key.len())..)
+}
+
+/// Returns a range of engine keys, all of one keyspace, as one of user keys.
+pub(crate) fn user_range(range: &base::KeyRange) -> base::KeyRange {
+    let start = user_key(&range.start);
+    let keyspace = key::decode(&range.start).map(|(id, _)| id);
+    let end = range.end.as_ref().filter(|end| key::decode(end).map(|(id, _)| id) == keyspace);
+    base::KeyRange { start, end: end.map(user_key) }
+}

@@ -1,0 +1,274 @@
+//! Feeds of committed changes, in commit order.
+//!
+//! ```text
+//!              after            registered at W
+//!   commits ─────┼──c1────c2───────┼──c3────c4───►
+//!                '── read from the ┘└─ handed over as they become visible
+//!                    version chains
+//! ```
+//!
+//! A feed that starts in the past first reads the versions between there and now from the memtable,
+//! sorted by timestamp, and then takes commits as they become visible. Its reader may be slow: what
+//! waits for it is bounded, and beyond the bound it is sent back to the version chains, which a pin
+//! at its position keeps from being trimmed. So nothing is lost, and nothing grows without bound
+//! but the history that the reader still wants.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use base::{KeyRange, Timestamp};
+use bytes::Bytes;
+use storage::Value;
+use storage::memtable::{Memtable, Pin};
+use storage::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
+
+use crate::error::{Error, Result};
+use crate::sequencer::{Commit, user_key};
+use crate::shard::Shard;
+
+/// How many commits wait for a slow reader before it is sent back to the version chains.
+const WAITING_MAX: usize = 4096;
+
+/// How many bytes of keys and values wait for a slow reader, in bytes.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// How many change sets are delivered before the pin is moved up: moving it costs a registration.
+const PIN_EVERY: u32 = 64;
+
+/// What one transaction changed in the watched range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSet {
+    /// The commit's timestamp.
+    pub ts: Timestamp,
+    /// The changes in key order.
+    pub changes: Vec<Change>,
+}
+
+/// One changed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: Bytes,
+    /// Its value from then on; `None` if it was deleted.
+    pub value: Option<Bytes>,
+}
+
+/// What the sequencer hands commits to.
+pub(crate) struct WatchQueue {
+    range: KeyRange,
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    is_gone: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commits: VecDeque<Arc<Commit>>,
+    bytes: usize,
+    /// True if commits were left out because too many waited.
+    overflowed: bool,
+    failed: bool,
+    closed: bool,
+}
+
+impl WatchQueue {
+    pub(crate) fn push(&self, commit: &Arc<Commit>) {
+        if commit.writes.key_in(&self.range).is_none() {
+            return;
+        }
+        let mut waiting = lock(&self.waiting);
+        if !waiting.overflowed {
+            waiting.bytes += commit.writes.bytes();
+            waiting.commits.push_back(commit.clone());
+        }
+        if waiting.commits.len() > WAITING_MAX || waiting.bytes > WAITING_BYTES_MAX {
+            waiting.commits.clear();
+            waiting.bytes = 0;
+            waiting.overflowed = true;
+        }
+        self.arrived.notify_all();
+    }
+
+    pub(crate) fn fail(&self) {
+        lock(&self.waiting).failed = true;
+        self.arrived.notify_all();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Ends the feed: its reader gets what has arrived and then nothing.
+    fn close(&self) {
+        lock(&self.waiting).closed = true;
+        self.arrived.notify_all();
+    }
+}
+
+/// A feed of the changes to one range.
+pub struct Watch {
+    shard: Arc<Shard>,
+    queue: Arc<WatchQueue>,
+    /// Everything up to here was delivered, or is in `backlog`.
+    position: Timestamp,
+    /// Keeps the versions after it, for when the reader falls behind.
+    pin: Pin<Arc<Memtable>>,
+    delivered: u32,
+    /// Read from the version chains, not yet delivered.
+    backlog: VecDeque<ChangeSet>,
+}
+
+/// Ends a feed from another thread.
+#[derive(Clone)]
+pub struct WatchCloser {
+    queue: Arc<WatchQueue>,
+}
+
+impl WatchCloser {
+    /// Ends the feed: [`Watch::next_change`] returns `None` once what has arrived was delivered.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+impl Watch {
+    /// Starts a feed after a timestamp; from now on if there is none.
+    pub(crate) fn start(shard: &Arc<Shard>, range: KeyRange, after: Option<Timestamp>) -> Result<Watch> {
+        let queue = Arc::new(WatchQueue {
+            range,
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            is_gone: AtomicBool::new(false),
+        });
+        let pin = match after {
+            Some(ts) => shard.pin_at(ts)?,
+            None => shard.pin_newest(),
+        };
+        let registered = shard.sequencer().watch(queue.clone());
+        let position = after.unwrap_or(registered);
+        let mut watch = Watch {
+            shard: shard.clone(),
+            queue,
+            position,
+            pin,
+            delivered: 0,
+            backlog: VecDeque::new(),
+        };
+        watch.read_chains(registered);
+        Ok(watch)
+    }
+
+    /// Returns the timestamp after which this feed will deliver: a later feed that starts there
+    /// goes on without a gap.
+    pub fn position(&self) -> Timestamp {
+        self.backlog.front().map_or(self.position, |set| set.ts.prev())
+    }
+
+    /// Returns a handle that ends the feed from another thread.
+    pub fn closer(&self) -> WatchCloser {
+        WatchCloser { queue: self.queue.clone() }
+    }
+
+    /// Returns the next transaction's changes if there are any yet.
+    ///
+    /// # Errors
+    /// `LogFailed` once the log has failed and everything before was delivered.
+    pub fn try_next(&mut self) -> Result<Option<ChangeSet>> {
+        self.take(false)
+    }
+
+    /// Waits for the next transaction's changes; `None` once the feed was closed.
+    ///
+    /// # Errors
+    /// `LogFailed` once the log has failed and everything before was delivered.
+    pub fn next_change(&mut self) -> Result<Option<ChangeSet>> {
+        self.take(true)
+    }
+
+    fn take(&mut self, may_wait: bool) -> Result<Option<ChangeSet>> {
+        loop {
+            if let Some(set) = self.backlog.pop_front() {
+                self.deliver(&set);
+                return Ok(Some(set));
+            }
+            let mut waiting = lock(&self.queue.waiting);
+            while may_wait
+                && waiting.commits.is_empty()
+                && !(waiting.overflowed || waiting.failed || waiting.closed)
+            {
+                waiting = wait(&self.queue.arrived, waiting);
+            }
+            if let Some(commit) = waiting.commits.pop_front() {
+                waiting.bytes -= commit.writes.bytes();
+                drop(waiting);
+                if commit.ts > self.position {
+                    let set = self.changes_of(&commit);
+                    self.deliver(&set);
+                    return Ok(Some(set));
+                }
+            } else if waiting.overflowed {
+                // Commits pushed from here on wait again; those before are read from the chains.
+                waiting.overflowed = false;
+                drop(waiting);
+                let through = self.shard.sequencer().visible();
+                self.read_chains(through);
+            } else if waiting.failed {
+                let cause = "nothing more will be committed".to_string();
+                return Err(Error::from(storage::Error::LogFailed { cause }));
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn deliver(&mut self, set: &ChangeSet) {
+        self.position = self.position.max(set.ts);
+        self.delivered += 1;
+        if self.delivered.is_multiple_of(PIN_EVERY) && self.backlog.is_empty() {
+            // Past the retention the old pin stays: it keeps more than is needed, never too little.
+            if let Ok(pin) = self.shard.pin_at(self.position) {
+                self.pin = pin;
+            }
+        }
+    }
+
+    fn changes_of(&self, commit: &Commit) -> ChangeSet {
+        let in_range = commit.writes.iter().filter(|(key, _)| self.queue.range.contains(key));
+        let changes = in_range.map(|(key, value)| Change {
+            key: user_key(key),
+            value: value.as_put().map(Bytes::copy_from_slice),
+        });
+        ChangeSet { ts: commit.ts, changes: changes.collect() }
+    }
+
+    /// Reads what was committed after the position and up to `through` from the version chains.
+    fn read_chains(&mut self, through: Timestamp) {
+        let mut sets: BTreeMap<Timestamp, Vec<Change>> = BTreeMap::new();
+        if through > self.position {
+            for history in self.pin.versions(&self.queue.range) {
+                for version in history.versions() {
+                    if version.ts <= self.position {
+                        break;
+                    }
+                    if version.ts > through {
+                        continue;
+                    }
+                    let value = match version.value {
+                        Value::Put(value) => Some(Bytes::copy_from_slice(value)),
+                        Value::Tombstone => None,
+                    };
+                    let key = user_key(&Bytes::copy_from_slice(history.key));
+                    sets.entry(version.ts).or_default().push(Change { key, value });
+                }
+            }
+            self.position = through;
+        }
+        self.backlog.extend(sets.into_iter().map(|(ts, changes)| ChangeSet { ts, changes }));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.queue.is_gone.store(true, Ordering::Release);
+    }
+}
