@@ -25,7 +25,7 @@
 //! and one data block, and the builder never holds more than one partition's index in memory, however
 //! large the table grows. Small tables pay some fifty bytes for having only one code path.
 //!
-//! The bytes are drawn where they are encoded: [`block`] (entries, blocks, checksums), `filter`,
+//! The bytes are drawn where they are encoded: `block` (entries, blocks, checksums), `filter`,
 //! `properties` and `footer`. Integers are little-endian; only the timestamp inside a key is
 //! big-endian, because it is compared byte by byte. `testdata/small.txt` shows a whole table.
 //!
