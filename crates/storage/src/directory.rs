@@ -42,7 +42,8 @@ use std::sync::Arc;
 use base::checksum;
 use env::{Disk, LockGuard, OpenMode};
 
-use crate::manifest::{MANIFEST_NAME, Manifest, State};
+use crate::manifest::{MANIFEST_NAME, Manifest, State, TableMeta};
+use crate::table::Table;
 use crate::{Error, Result};
 
 /// The format of the directory that is written, and the newest that is read.
@@ -268,6 +269,16 @@ impl Directory {
     /// As [`Manifest::open`].
     pub fn open_manifest(&self) -> Result<Manifest> {
         Manifest::open(self.disk.clone(), &self.path, self.id)
+    }
+
+    /// Opens a table that the manifest names, and checks that it is the one.
+    ///
+    /// # Errors
+    /// As [`Table::open`] and [`TableMeta::check`].
+    pub fn open_table(&self, meta: &TableMeta) -> Result<Table> {
+        let table = Table::open(&*self.disk, &self.table_path(meta.number))?;
+        meta.check(&table)?;
+        Ok(table)
     }
 
     /// Returns the paths of files that a crash or a failed removal has left: tables that the state

@@ -52,7 +52,7 @@ use bytes::Bytes;
 use env::{Disk, OpenMode};
 
 use crate::directory::{DatabaseId, Replacement};
-use crate::table::{TableBounds, TableSummary};
+use crate::table::{Table, TableBounds, TableSummary};
 use crate::{Error, Result};
 
 /// Name of the manifest in the directory of a database.
@@ -94,6 +94,21 @@ impl TableMeta {
             level,
             bounds: summary.properties.bounds.clone(),
         }
+    }
+
+    /// Checks that an open table is the one that the manifest means, and not a sound table that came
+    /// under its name in some other way, as from an older copy.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it differs in length, counts or bounds.
+    pub fn check(&self, table: &Table) -> Result<()> {
+        let summary = TableSummary { bytes: table.bytes(), properties: table.properties().clone() };
+        let found = TableMeta::new(self.number, self.level, &summary);
+        if found == *self {
+            return Ok(());
+        }
+        let what = format!("this is {found}, and the manifest names {self}");
+        Err(Error::damaged(table.path(), 0, what))
     }
 }
 

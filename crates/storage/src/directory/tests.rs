@@ -1,8 +1,11 @@
 //! Directories that are new, old, foreign, shared, half made and damaged.
 
+use base::Timestamp;
 use env::{CrashMode, SimDisk};
 
 use super::*;
+use crate::Value;
+use crate::table::{TableBuilder, TableOptions};
 
 const ROOT: &str = "data/db";
 const OLD_ID: [u8; 16] = [1; 16];
@@ -222,4 +225,23 @@ fn orphans_are_what_the_state_does_not_name_and_we_could_have_made() {
         Err(Error::Damaged { path, .. }) => assert_eq!(path, directory.table_path(9)),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_sound_table_that_is_not_the_one_meant_is_damage() {
+    let disk = created();
+    let directory = open_existing(&disk).unwrap();
+    let build = |number: u64, text: &str| {
+        let path = directory.table_path(number);
+        let file = disk.open(&path, OpenMode::CreateNew).unwrap();
+        let mut builder = TableBuilder::new(file, &path, TableOptions::default());
+        builder.add(b"k", Timestamp::from_raw(number), Value::Put(text.as_bytes())).unwrap();
+        TableMeta::new(number, 0, &builder.finish().unwrap())
+    };
+    let (first, second) = (build(1, "a"), build(2, "b"));
+    assert_eq!(directory.open_table(&first).unwrap().properties().entries, 1);
+    disk.rename(&directory.table_path(2), &directory.table_path(1)).unwrap();
+    let refused = directory.open_table(&first).err().unwrap().to_string();
+    assert!(refused.contains("@2") && refused.contains("@1"), "{refused}");
+    assert!(matches!(directory.open_table(&second), Err(Error::Io { .. })));
 }
