@@ -4,12 +4,13 @@
 //! `fdatasync` of the journal before `commit` returns. Unsynced commits use `PersistMode::Buffer`.
 //!
 //! Fair settings: no compression (its `lz4` feature is off), 64 MiB memtables, the rest of the
-//! memory as block cache, all index and filter blocks pinned, since everything fits. Puts go
-//! through the transactional keyspace, because a put that bypasses it is invisible to the conflict
-//! check of the others; that costs against the plain keyspace, which has no transactions at all.
-//! fjall has no grouped commit: the sync happens under its serialization lock.
+//! memory as block cache, all index and filter blocks pinned and hash indexes in the data blocks,
+//! since everything fits. Puts go through the transactional keyspace, because a put that bypasses it
+//! is invisible to the conflict check of the others; that costs against the plain keyspace, which
+//! has no transactions at all. fjall has no grouped commit: the sync happens under its
+//! serialization lock.
 
-use ::fjall::config::PinningPolicy;
+use ::fjall::config::{HashRatioPolicy, PinningPolicy};
 use ::fjall::{
     KeyspaceCreateOptions, OptimisticTxDatabase, OptimisticTxKeyspace, OptimisticWriteTx,
     PersistMode, Readable, Snapshot,
@@ -38,6 +39,7 @@ fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
     let keyspace = database.keyspace("rows", || {
         KeyspaceCreateOptions::default()
             .max_memtable_size(Setup::WRITE_BUFFER_BYTES as u64)
+            .data_block_hash_ratio_policy(HashRatioPolicy::all(0.75))
             .index_block_pinning_policy(PinningPolicy::all(true))
             .filter_block_pinning_policy(PinningPolicy::all(true))
     })?;

@@ -5,7 +5,7 @@
 //!
 //! Fair settings: the whole memory as cache; `quick_repair` off, because it would halve the durable
 //! commits (3.5 k/s to 1.9 k/s) to open faster after a kill. Unsynced writes use
-//! `Durability::None`, which frees pages only at the next immediate commit; one every 10 000
+//! `Durability::None`, which frees pages only at the next immediate commit; one every 100 000
 //! writes keeps the file from growing without end and costs little. redb has no grouped commit:
 //! committers queue for its one writer.
 
@@ -29,7 +29,7 @@ pub(crate) const PEER: Peer = Peer {
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// Unsynced writes between two synced ones.
-const WRITES_PER_SYNC: u64 = 10_000;
+const WRITES_PER_SYNC: u64 = 100_000;
 
 struct Redb {
     database: Database,
