@@ -1,4 +1,4 @@
-//! Finds short cycles of each class in the graph of dependencies (Elle §6).
+//! Finds short cycles of each class in the graph of dependencies.
 //!
 //! A component of a broken run can hold thousands of transactions, and a person wants to see two
 //! or three. So within each component a breadth-first search starts with an edge that the class
@@ -23,9 +23,10 @@
 //!   verdict may be missed.)
 //! * In a cycle found, no transaction appears twice.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::graph::{Components, Edge, Graph, Kinds, PROCESS, REALTIME, RW, View, WR, WW};
+use super::hash::{FastMap, FastSet};
 use super::{Class, Cycle, Order};
 
 /// How many states the searches for one class may visit in one component. It takes about a tenth
@@ -40,7 +41,7 @@ pub(super) struct Found {
 
 /// Returns short cycles of each class, at most one for each class and component.
 pub(super) fn find(graph: &Graph) -> Vec<Found> {
-    let mut finder = Finder { graph, found: Vec::new(), seen: HashMap::new() };
+    let mut finder = Finder { graph, found: Vec::new(), seen: FastMap::default() };
     for (order, kinds) in [(Order::Data, 0), (Order::Process, PROCESS), (Order::RealTime, REALTIME)]
     {
         let view =
@@ -94,7 +95,7 @@ struct Finder<'a> {
     graph: &'a Graph,
     found: Vec<Found>,
     /// Of each ring of transactions, from its smallest on, the classes found on it.
-    seen: HashMap<Vec<u32>, Vec<(Cycle, Order)>>,
+    seen: FastMap<Vec<u32>, Vec<(Cycle, Order)>>,
 }
 
 impl Finder<'_> {
@@ -205,7 +206,7 @@ fn without_barriers(graph: &Graph, walk: Vec<Edge>) -> Vec<Edge> {
 fn simplify(walk: Vec<Edge>, rw_may_follow_rw: bool) -> Vec<Edge> {
     let mut walk = walk;
     loop {
-        let mut places = HashMap::new();
+        let mut places = FastMap::default();
         let repeated = walk.iter().enumerate().find_map(|(second, edge)| {
             places.insert(edge.from, second).map(|first| (first, second))
         });
@@ -277,9 +278,9 @@ impl Space<'_> {
         steps: &mut usize,
     ) -> Option<(usize, Vec<Edge>)> {
         let graph = self.view.graph;
-        let mut reached: HashMap<Place, (usize, Option<(Place, Edge)>)> = HashMap::new();
+        let mut reached: FastMap<Place, (usize, Option<(Place, Edge)>)> = FastMap::default();
         let mut queue = VecDeque::new();
-        let mut visited = HashSet::new();
+        let mut visited = FastSet::default();
         let place = self.step(search, Place { state: start, rws: 0, has_order: false }, first);
         let length = usize::from(!graph.is_barrier(first.from));
         reached.insert(place, (length, None));

@@ -47,7 +47,7 @@ fn did(op: &Op) -> String {
 fn line(index: &Index<'_>, edge: Edge) -> String {
     let (from, to) = (index.label(edge.from), index.label(edge.to));
     // The other side's operation is a write to the same key; where it has several, the one next
-    // to this edge: the last that was written over, the value that was read, the first that was missed.
+    // to this edge: the last that was written over, the one that was read, the first missed.
     let writes = |t: u32, key: &str| {
         let ops = index.txn(t).ops.iter();
         ops.filter(|op| op.written().is_some() && op.key() == key).map(did).collect::<Vec<_>>()
@@ -77,8 +77,8 @@ fn line(index: &Index<'_>, edge: Edge) -> String {
             if kind == PROCESS {
                 let session = index.txn(edge.to).session;
                 format!(
-                    "{from} ended at {end}, and {to} of the same session s{session} began at {begin}: \
-                     {from} -process-> {to}"
+                    "{from} ended at {end}, and {to} of the same session s{session} began at \
+                     {begin}: {from} -process-> {to}"
                 )
             } else {
                 format!("{from} ended at {end}, and {to} began at {begin}: {from} -realtime-> {to}")

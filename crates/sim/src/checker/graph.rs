@@ -1,4 +1,4 @@
-//! The graph of dependencies between transactions (Adya §4.1.3, Elle §2), and its components.
+//! The graph of dependencies between transactions (Adya, thesis ch. 3), and its components.
 //!
 //! An edge says that in any serial order that explains the history, one transaction comes before
 //! another. Three kinds come from the data, two from the clock:

@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::hash::FastMap;
 use super::{Class, Report, report::Evidence};
 use crate::history::text::Name;
 use crate::history::{History, Op, Outcome, Transaction};
@@ -34,7 +35,11 @@ pub(super) struct Write {
     pub(super) is_final: bool,
 }
 
-/// A read of a transaction that counts.
+/// What a read of a transaction that counts saw of *others*.
+///
+/// A list ends with what the reader itself has appended so far, and that is cut off: where its
+/// appends come to stand among those of others is decided when it commits. A register that the
+/// reader has written shows nothing of others, and such a read is left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read<'a> {
     pub(super) txn: u32,
@@ -49,7 +54,7 @@ pub(super) struct Index<'a> {
     pub(super) history: &'a History,
     pub(super) keys: Vec<&'a str>,
     op_keys: Vec<Vec<Key>>,
-    writes: HashMap<(Key, u64), Write>,
+    writes: FastMap<(Key, u64), Write>,
     counts: Vec<bool>,
 }
 
@@ -77,7 +82,7 @@ impl<'a> Index<'a> {
             history,
             keys: Vec::new(),
             op_keys: Vec::with_capacity(history.transactions.len()),
-            writes: HashMap::new(),
+            writes: FastMap::default(),
             counts: history.transactions.iter().map(|t| t.outcome == Outcome::Committed).collect(),
         };
         for (t, txn) in history.transactions.iter().enumerate() {
@@ -174,8 +179,25 @@ impl<'a> Index<'a> {
     /// Returns the reads of one transaction in program order.
     pub(super) fn reads_of(&self, t: u32) -> impl Iterator<Item = Read<'a>> {
         self.ops_of(t).filter_map(move |(o, key, op)| {
-            Some(Read { txn: t, op: o, key, observed: observed(op)? })
+            let observed = observed(op)?;
+            let mut own = self.own_writes_before(t, o, key).peekable();
+            let observed = match op {
+                Op::Read { .. } if own.peek().is_some() => return None,
+                _ if own.peek().is_none() => observed,
+                _ => {
+                    let own: Vec<u64> = own.collect();
+                    observed.strip_suffix(own.as_slice()).unwrap_or(observed)
+                }
+            };
+            Some(Read { txn: t, op: o, key, observed })
         })
+    }
+
+    /// Returns what a transaction had written to a key before one of its operations.
+    fn own_writes_before(&self, t: u32, o: u32, key: Key) -> impl Iterator<Item = u64> {
+        let keys = &self.op_keys[t as usize][..o as usize];
+        let writes = self.txn(t).ops.iter().zip(keys).filter(move |(_, k)| **k == key);
+        writes.filter_map(|(op, _)| op.written())
     }
 
     /// Returns the operations of a transaction that belong to the workload.

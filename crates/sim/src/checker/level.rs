@@ -14,8 +14,8 @@
 //!              read-uncommitted         forbids interleaved writes
 //! ```
 //!
-//! Adya (PhD thesis, MIT 1999) defines levels by the cycles they forbid: §3 the levels up to
-//! serializable, §4.3 snapshot isolation. That snapshot isolation forbids exactly the cycles
+//! Adya (PhD thesis, MIT 1999) defines levels by the cycles they forbid: ch. 3 the levels up to
+//! serializable, ch. 4 snapshot isolation. That snapshot isolation forbids exactly the cycles
 //! without two anti-dependencies in a row is Cerone and Gotsman, "Analysing Snapshot Isolation",
 //! PODC 2016. Strong-session: Daudjee and Salem, VLDB 2006.
 //!
@@ -58,15 +58,17 @@ pub enum Class {
     DuplicateElements,
     /// Two reads of a list, neither of which begins with the other.
     IncompatibleOrder,
-    /// A transaction did not read its own write.
+    /// A transaction did not read its own write, or not just once, or too early.
     Internal,
+    /// The appends of one transaction stand in another order than it made them, or with gaps.
+    ReorderedAppends,
     /// A transaction read a key twice and saw two states (P2).
     NonRepeatableRead,
-    /// A read saw the write of an aborted transaction (Adya §3.1).
+    /// A read saw the write of an aborted transaction (Adya, Liskov, O'Neil §5.2).
     AbortedRead,
-    /// A read saw a write that its transaction then wrote over (Adya §3.1).
+    /// A read saw a write that its transaction then wrote over (Adya, Liskov, O'Neil §5.2).
     IntermediateRead,
-    /// A committed write stands on an aborted one (Elle §4.1).
+    /// A committed write stands on an aborted one (Elle).
     DirtyUpdate,
     /// Two transactions wrote a key on the ground of the same state of it (P4).
     LostUpdate,
@@ -148,6 +150,7 @@ impl Level {
             | Class::GarbageRead
             | Class::DuplicateElements
             | Class::Internal
+            | Class::ReorderedAppends
             | Class::LostAppend
             | Class::TimestampConflict => true,
             Class::IncompatibleOrder
@@ -223,6 +226,7 @@ impl fmt::Display for Class {
             Class::DuplicateElements => "duplicate-elements",
             Class::IncompatibleOrder => "incompatible-order",
             Class::Internal => "internal",
+            Class::ReorderedAppends => "reordered-appends",
             Class::NonRepeatableRead => "non-repeatable-read",
             Class::AbortedRead => "G1a",
             Class::IntermediateRead => "G1b",

@@ -1,7 +1,7 @@
 //! Checks a history of list-append transactions.
 //!
 //! # Direct anomalies
-//! What one read, or two reads of one key, prove without a graph: [`direct`].
+//! What one read, or two reads of one key, prove without a graph: see `list_append/direct.rs`.
 //!
 //! # The order of versions
 //! The longest read of a key shows the order of its appends; every other read has to be a prefix
@@ -15,16 +15,17 @@
 //! T6 read x=[1 2 3]                            T3 -wr-> T6 -rw-> T4
 //! ```
 //!
-//! The last column goes beyond Elle: a committed append that no read saw comes after the longest
-//! read, since that is a prefix of the whole order. So a write skew is found even if nobody looks
-//! at its outcome.
+//! In the last column, a committed append that no read saw comes after the longest read, since
+//! that is a prefix of the whole order. So a write skew is found even if nobody looks at its
+//! outcome.
 
 mod direct;
 
 use super::graph::{Builder, RW, WR, WW};
+use super::hash::FastSet;
 use super::index::{Index, Key, Read};
 use super::{Options, Report, check_cycles};
-use crate::history::{History, Op, Outcome};
+use crate::history::{History, Op};
 
 /// How many appends of a key that nobody read get edges. Each gets one from every reader of the
 /// longest list, so that without a limit a key that is no longer read would cost their product.
@@ -51,14 +52,14 @@ pub fn check(history: &History, options: &Options) -> Report {
 struct Lists<'a> {
     /// Of each key the longest read, if it was read at all.
     longest: Vec<Option<Read<'a>>>,
-    /// Of each key the committed appends that no read saw, by beginning.
+    /// Of each key the appends that took place and that no read saw, by beginning.
     unseen: Vec<Vec<(u32, u32)>>,
 }
 
 impl<'a> Lists<'a> {
     fn new(index: &Index<'a>) -> Lists<'a> {
         let longest = index.longest_reads();
-        let mut seen: std::collections::HashSet<(Key, u64)> = std::collections::HashSet::new();
+        let mut seen: FastSet<(Key, u64)> = FastSet::default();
         for read in longest.iter().flatten() {
             seen.extend(read.observed.iter().map(|element| (read.key, *element)));
         }
@@ -67,7 +68,7 @@ impl<'a> Lists<'a> {
             seen.extend(read.observed.iter().map(|element| (read.key, *element)));
         }
         let mut unseen = vec![Vec::new(); index.keys.len()];
-        for txn in index.counting().filter(|t| index.txn(*t).outcome == Outcome::Committed) {
+        for txn in index.counting() {
             for (o, key, op) in index.ops_of(txn) {
                 if op.written().is_some_and(|element| !seen.contains(&(key, element))) {
                     unseen[key as usize].push((txn, o));
@@ -94,7 +95,7 @@ impl<'a> Lists<'a> {
         for key in 0..index.keys.len() as Key {
             let unseen = self.unseen[key as usize].iter().take(UNSEEN_APPENDS_MAX);
             let mut last: Option<u32> = None;
-            let mut elements = std::collections::HashSet::new();
+            let mut elements = FastSet::default();
             for element in self.order(key).iter().filter(|element| elements.insert(**element)) {
                 let write = index.write(key, *element).filter(|write| index.counts(write.txn));
                 if let Some(write) = write {
@@ -121,10 +122,6 @@ impl<'a> Lists<'a> {
         };
         let (seen, missed) = self.order(read.key).split_at(read.observed.len());
         let last = seen.last().and_then(writer);
-        if last == Some(read.txn) {
-            // It read back its own append. What came before and after that is in the ww edges.
-            return;
-        }
         if let Some(last) = last {
             builder.edge(last, read.txn, WR, read.op);
         }

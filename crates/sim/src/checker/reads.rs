@@ -2,9 +2,8 @@
 //! not finished, or something twice. The same for lists and for registers, since the value of a
 //! register is a list of at most one.
 
-use std::collections::HashSet;
-
 use super::explain::saw;
+use super::hash::FastSet;
 use super::index::{Index, Key, Read};
 use super::report::Evidence;
 use super::{Class, Report};
@@ -22,7 +21,7 @@ impl Flaws {
     /// Looks up each element of what was read from a key.
     pub(super) fn of(index: &Index<'_>, key: Key, list: &[u64]) -> Flaws {
         let mut flaws = Flaws::default();
-        let mut elements = HashSet::new();
+        let mut elements = FastSet::default();
         for (i, element) in list.iter().enumerate() {
             match index.write(key, *element) {
                 None => flaws.garbage = flaws.garbage.or(Some(i)),

@@ -6,7 +6,7 @@
 //! * **Commit timestamps**, if every transaction that wrote the key recorded its own. Then the
 //!   order is complete, and the check is as sharp as that of list-append. It trusts the timestamps:
 //!   where they are wrong, it reports cycles that are theirs.
-//! * **Writes that follow reads** otherwise (Elle §5.2). A transaction that read 1 and then wrote 2
+//! * **Writes that follow reads** otherwise, as in Elle. A transaction that read 1 and then wrote 2
 //!   put 2 after 1; and every value comes after none at all.
 //!
 //! ```text
@@ -20,10 +20,9 @@
 //! Orders inferred from sessions or from real time, which Elle can be told to take for granted:
 //! those are what the checker is to doubt.
 
-use std::collections::HashMap;
-
 use super::explain::saw;
 use super::graph::{Builder, RW, WR, WW};
+use super::hash::FastMap;
 use super::index::{Index, Key, Read};
 use super::reads::{Flaws, check_intermediate};
 use super::report::Evidence;
@@ -59,7 +58,7 @@ pub fn check(history: &History, options: &Options) -> Report {
 
 /// A transaction must read its own last write, and a value read before again.
 fn check_inside(index: &Index<'_>, txn: u32, report: &mut Report) {
-    let mut known: HashMap<Key, &Op> = HashMap::new();
+    let mut known: FastMap<Key, &Op> = FastMap::default();
     let label = index.label(txn);
     for (_, key, op) in index.ops_of(txn) {
         let before = known.insert(key, op);
@@ -98,15 +97,15 @@ struct Final {
 
 /// Which writes are known to follow a value: of commit timestamps the next one, else all that were
 /// made by a transaction that had read it.
-struct Successors(HashMap<(Key, Option<u64>), Vec<Final>>);
+struct Successors(FastMap<(Key, Option<u64>), Vec<Final>>);
 
 impl Successors {
     fn new(index: &Index<'_>, report: &mut Report) -> Successors {
         let mut finals: Vec<Vec<(Final, u64)>> = vec![Vec::new(); index.keys.len()];
-        let mut updates: HashMap<(Key, Option<u64>), Vec<Final>> = HashMap::new();
+        let mut updates: FastMap<(Key, Option<u64>), Vec<Final>> = FastMap::default();
         for txn in index.counting() {
-            let mut ground: HashMap<Key, Read<'_>> = HashMap::new();
-            let mut written: HashMap<Key, (Final, u64)> = HashMap::new();
+            let mut ground: FastMap<Key, Read<'_>> = FastMap::default();
+            let mut written: FastMap<Key, (Final, u64)> = FastMap::default();
             for (op, key, operation) in index.ops_of(txn) {
                 if let Some(value) = operation.written() {
                     written.insert(key, (Final { txn, op }, value));
@@ -149,9 +148,6 @@ impl Successors {
         for read in index.reads() {
             let value = read.observed.first().copied();
             let last = value.and_then(|value| writer(read.key, value));
-            if last == Some(read.txn) {
-                continue;
-            }
             if let Some(last) = last {
                 builder.edge(last, read.txn, WR, read.op);
             }
@@ -168,7 +164,7 @@ fn add_unread(
     index: &Index<'_>,
     key: Key,
     writes: &mut [(Final, u64)],
-    successors: &mut HashMap<(Key, Option<u64>), Vec<Final>>,
+    successors: &mut FastMap<(Key, Option<u64>), Vec<Final>>,
 ) {
     let ts = |write: &Final| index.txn(write.txn).commit_ts;
     if writes.iter().all(|(write, _)| ts(write).is_some()) {

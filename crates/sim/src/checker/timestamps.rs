@@ -1,8 +1,8 @@
 //! Checks a history against the timestamps that its database gave out.
 //!
 //! The other checkers ask whether *some* order explains what clients saw. A database that orders
-//! its transactions by timestamps claims more: that *this* order does. That is easier to check, finds
-//! a bug before it becomes visible as a cycle, and names the read that was wrong.
+//! its transactions by timestamps claims more: that *this* order does. That is easier to check,
+//! finds a bug before it becomes visible as a cycle, and names the read that was wrong.
 //!
 //! ```text
 //!  timestamp     10        11        12        13        14
@@ -24,9 +24,8 @@
 //! reads of others. Leave the timestamps out of reads that were asked to be of the past: they are
 //! meant to run against real time.
 
-use std::collections::{HashMap, HashSet};
-
 use super::explain::saw;
+use super::hash::{FastMap, FastSet};
 use super::index::{Index, Key, observed};
 use super::report::Evidence;
 use super::{Class, Options, Report};
@@ -74,14 +73,14 @@ impl Timeline {
 struct Timelines {
     keys: Vec<Timeline>,
     /// The values whose transactions count and tell no commit timestamp.
-    undated: HashSet<(Key, u64)>,
+    undated: FastSet<(Key, u64)>,
 }
 
 impl Timelines {
     fn new(index: &Index<'_>, report: &mut Report) -> Timelines {
         let mut keys: Vec<Timeline> = Vec::new();
         keys.resize_with(index.keys.len(), Timeline::default);
-        let mut undated = HashSet::new();
+        let mut undated = FastSet::default();
         let mut dated: Vec<(u64, u32)> = Vec::new();
         for t in index.counting() {
             match index.txn(t).commit_ts {
@@ -122,7 +121,7 @@ impl Timelines {
 
     fn check_reads(&self, index: &Index<'_>, t: u32, report: &mut Report) {
         let Some(read_ts) = index.txn(t).read_ts else { return };
-        let mut own: HashMap<Key, Vec<u64>> = HashMap::new();
+        let mut own: FastMap<Key, Vec<u64>> = FastMap::default();
         for (_, key, op) in index.ops_of(t) {
             if let Some(value) = op.written() {
                 own.entry(key).or_default().push(value);
@@ -183,7 +182,7 @@ impl Timelines {
                 Evidence::line([label], line)
             });
         }
-        let mut reported = HashSet::new();
+        let mut reported = FastSet::default();
         for (_, key, op) in index.ops_of(t) {
             let (class, verb) = match op.written() {
                 Some(_) => (Class::WriteOverlap, "wrote"),
@@ -198,7 +197,8 @@ impl Timelines {
                 report.add(class, || {
                     let (other, key) = (index.label(other), index.name(key));
                     let line = format!(
-                        "{label}, from {read_ts} to {commit_ts}, {verb} {key}, and {other} wrote it at {ts}"
+                        "{label}, from {read_ts} to {commit_ts}, {verb} {key}, \
+                         and {other} wrote it at {ts}"
                     );
                     Evidence::line([label, other], line)
                 });

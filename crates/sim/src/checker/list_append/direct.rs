@@ -6,6 +6,7 @@
 //! incompatible-order   T1 read x=[1 2], T2 read x=[2]      neither is a prefix of the other
 //! internal             T1 appended 1 to x, read x=[]
 //! non-repeatable-read  T1 read x=[1], then x=[1 2]
+//! reordered-appends    T1 read x=[2 1]              and T2 appended 1 and then 2 to x
 //! G1a                  T1 read x=[1]                and the transaction that appended 1 aborted
 //! G1b                  T1 read x=[1]                and T2 appended 1 and then 2 to x
 //! dirty-update         T1 read x=[1 2]              1 is of an aborted one, 2 of a committed one
@@ -13,10 +14,9 @@
 //! lost-append          T1 appended 1 to x and ended; then T2 began, read x=[]; no read has the 1
 //! ```
 
-use std::collections::HashMap;
-
 use super::Lists;
 use crate::checker::explain::saw;
+use crate::checker::hash::{FastMap, FastSet};
 use crate::checker::index::{Index, Key, Read};
 use crate::checker::reads::{Flaws, check_intermediate};
 use crate::checker::report::Evidence;
@@ -30,6 +30,7 @@ pub(super) fn check(index: &Index<'_>, lists: &Lists<'_>, report: &mut Report) {
     }
     check_reads(index, lists, report);
     check_dirty_updates(index, lists, report);
+    check_program_order(index, lists, report);
     check_lost_updates(index, lists, report);
     check_lost_appends(index, lists, report);
 }
@@ -41,21 +42,33 @@ struct Known<'a> {
     read: Option<(&'a Op, &'a [u64])>,
     /// What it appended after that.
     own: Vec<u64>,
+    /// All that it appended.
+    all: Vec<u64>,
 }
 
 fn check_inside(index: &Index<'_>, txn: u32, report: &mut Report) {
-    let mut known: HashMap<Key, Known<'_>> = HashMap::new();
+    let mut known: FastMap<Key, Known<'_>> = FastMap::default();
     let label = index.label(txn);
     for (_, key, op) in index.ops_of(txn) {
         let known = known.entry(key).or_default();
         match op {
-            Op::Append { element, .. } => known.own.push(*element),
+            Op::Append { element, .. } => {
+                known.own.push(*element);
+                known.all.push(*element);
+            }
             Op::ReadList { observed, .. } => {
                 let before = observed.strip_suffix(known.own.as_slice());
-                if before.is_none() {
+                let is_own =
+                    |element: &u64| index.write(key, *element).is_some_and(|w| w.txn == txn);
+                // Its own appends are at the end, once each, and not there before they are made.
+                let rest = observed.strip_suffix(known.all.as_slice());
+                if before.is_none() || rest.is_none_or(|rest| rest.iter().any(is_own)) {
                     report.add(Class::Internal, || {
-                        let own: Vec<_> = known.own.iter().map(u64::to_string).collect();
-                        let (own, key) = (own.join(" "), index.name(key));
+                        let own: Vec<_> = known.all.iter().map(u64::to_string).collect();
+                        let (own, key) = (
+                            if own.is_empty() { "nothing yet".into() } else { own.join(" ") },
+                            index.name(key),
+                        );
                         let line =
                             format!("{label} appended {own} to {key}, then read {}", saw(op));
                         Evidence::line([label], line)
@@ -69,7 +82,8 @@ fn check_inside(index: &Index<'_>, txn: u32, report: &mut Report) {
                         Evidence::line([label], line)
                     });
                 }
-                *known = Known { read: Some((op, observed)), own: Vec::new() };
+                known.read = Some((op, observed));
+                known.own.clear();
             }
             Op::Write { .. } | Op::Read { .. } => {}
         }
@@ -127,24 +141,55 @@ fn check_dirty_updates(index: &Index<'_>, lists: &Lists<'_>, report: &mut Report
     }
 }
 
-/// Two transactions that read the same state of a key and both appended to it: whichever is
-/// second in the order of versions missed the first.
+/// What one transaction appended to a key must stand in the order in which it did so, without gaps.
+/// (With the appends of others in between it would be G0, and is found as a cycle.)
+fn check_program_order(index: &Index<'_>, lists: &Lists<'_>, report: &mut Report) {
+    for longest in lists.longest.iter().flatten() {
+        let mut last: FastMap<u32, u32> = FastMap::default();
+        let mut elements = FastSet::default();
+        for element in longest.observed.iter().filter(|element| elements.insert(**element)) {
+            let Some(write) = index.write(longest.key, *element) else { continue };
+            let appends = index
+                .ops_of(write.txn)
+                .filter(|(_, key, op)| *key == longest.key && op.written().is_some());
+            // The append before this one in the program has to be the last one seen.
+            let before = appends.map(|(o, ..)| o).take_while(|o| *o < write.op).last();
+            let is_in_order = last.insert(write.txn, write.op) == before;
+            // A reader that sees its own appends in the middle is reported as `internal`.
+            if !is_in_order && index.counts(write.txn) && write.txn != longest.txn {
+                report.add(Class::ReorderedAppends, || {
+                    let (reader, writer) = (index.label(longest.txn), index.label(write.txn));
+                    let (saw, key) =
+                        (saw(index.op(longest.txn, longest.op)), index.name(longest.key));
+                    let line = format!(
+                        "{reader} read {saw}, and {writer} did not append to {key} in this order: \
+                         {element} is out of place"
+                    );
+                    Evidence::line([writer, reader], line)
+                });
+                break;
+            }
+        }
+    }
+}
+
+/// Two transactions that read the same state of a key and both appended to it (before or
+/// after): whichever is second in the order of versions missed the first.
 fn check_lost_updates(index: &Index<'_>, lists: &Lists<'_>, report: &mut Report) {
-    let mut updates: HashMap<(Key, usize), Read<'_>> = HashMap::new();
+    let mut updates: FastMap<(Key, usize), Read<'_>> = FastMap::default();
     for txn in index.counting() {
-        let mut reads: HashMap<Key, Option<Read<'_>>> = HashMap::new();
-        for (o, key, op) in index.ops_of(txn) {
-            let Op::ReadList { observed, .. } = op else {
-                // The first append after the first read decides; a second one adds nothing.
-                if let Some(read) = reads.insert(key, None).flatten()
-                    && lists.is_prefix(&read)
-                    && let Some(other) = updates.insert((key, read.observed.len()), read)
-                {
-                    report_lost_update(index, &other, &read, report);
-                }
-                continue;
-            };
-            reads.entry(key).or_insert(Some(Read { txn, op: o, key, observed }));
+        let mut ground: FastMap<Key, Read<'_>> = FastMap::default();
+        for read in index.reads_of(txn).filter(|read| lists.is_prefix(read)) {
+            ground.entry(read.key).or_insert(read);
+        }
+        let mut writes: Vec<Key> =
+            index.ops_of(txn).filter_map(|(_, key, op)| op.written().map(|_| key)).collect();
+        writes.sort_unstable();
+        writes.dedup();
+        for read in writes.iter().filter_map(|key| ground.get(key)) {
+            if let Some(other) = updates.insert((read.key, read.observed.len()), *read) {
+                report_lost_update(index, &other, read, report);
+            }
         }
     }
 }
@@ -153,7 +198,7 @@ fn report_lost_update(index: &Index<'_>, a: &Read<'_>, b: &Read<'_>, report: &mu
     report.add(Class::LostUpdate, || {
         let (first, second) = (index.label(a.txn), index.label(b.txn));
         let (saw, key) = (saw(index.op(a.txn, a.op)), index.name(a.key));
-        let line = format!("{first} and {second} both read {saw} and then appended to {key}");
+        let line = format!("{first} and {second} both read {saw} and appended to {key}");
         Evidence::line([first, second], line)
     });
 }
