@@ -175,4 +175,24 @@ mod tests {
         assert_eq!(hash(b"\0"), 0x97b7_528e_2590_864d);
         assert_eq!(hash(b"a key of more than 8 bytes"), 0x4621_57f2_07f6_d5db);
     }
+
+    #[test]
+    fn what_is_no_filter_is_refused_and_does_not_deny() {
+        let line = [0xff; LINE_BYTES];
+        let check = |lines: usize, probes: u8, extra: usize, is_sound: bool| {
+            let mut contents = line.repeat(lines);
+            contents.resize(contents.len() + extra, 0);
+            contents.push(probes);
+            let filter = Filter::new(contents.into());
+            assert_eq!(filter.is_ok(), is_sound);
+            assert!(filter.is_err() || filter.is_ok_and(|filter| filter.may_contain(hash(b"k"))));
+        };
+        check(1, 6, 0, true);
+        check(2, 1, 0, true);
+        check(0, 6, 0, false);
+        check(1, 0, 0, false);
+        check(1, PROBES_MAX + 1, 0, false);
+        check(1, 6, 1, false);
+        assert!(Filter::new(Bytes::new()).is_err());
+    }
 }

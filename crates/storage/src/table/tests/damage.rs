@@ -4,6 +4,10 @@ use base::{KeyRange, Timestamp};
 
 use super::*;
 use crate::Error;
+use crate::table::BlockRole;
+use crate::table::block::{Block, BlockBuilder, BlockCursor};
+use crate::table::fuzzing::make_checksums_right;
+use crate::table::position::Position;
 
 /// Reads all that a program could read: by scan, in reverse, and key by key.
 fn read_everything(disk: &SimDisk, model: &Model) -> crate::Result<Vec<Owned>> {
@@ -146,4 +150,57 @@ fn a_read_error_is_an_error_and_the_next_read_succeeds() {
     }
     let expected: Vec<Owned> = model.clone().into_iter().collect();
     assert_eq!(read_everything(&disk, &model).unwrap(), expected);
+}
+
+/// Changes bytes of a block and makes the checksums right: what a bug of ours would write.
+fn rewrite(disk: &SimDisk, role: BlockRole, change: impl FnOnce(&mut [u8])) -> u64 {
+    let lines = open(disk).unwrap().describe().unwrap().blocks;
+    let line = lines.iter().find(|line| line.role == role).unwrap();
+    let mut bytes = disk.read_file(PATH).unwrap();
+    change(&mut bytes[line.offset as usize..(line.offset + line.bytes - 5) as usize]);
+    make_checksums_right(&mut bytes);
+    disk.write_file(PATH, &bytes).unwrap();
+    line.offset
+}
+
+#[test]
+fn verify_finds_what_no_checksum_can() {
+    let check = |role, change: fn(&mut [u8]), expected: &str| {
+        let disk = SimDisk::new();
+        build(&disk, &small_model(), tiny_blocks());
+        let block_at = rewrite(&disk, role, change);
+        match open(&disk).and_then(|table| table.verify()) {
+            Err(Error::Damaged { what, offset, .. }) => {
+                assert!(what.contains(expected), "{what}");
+                assert!(expected.contains("filter") || offset >= block_at);
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    };
+    // See testdata/small.txt for the bytes.
+    check(BlockRole::Filter, |filter| filter[..64].fill(0), "a key is not in its filter");
+    check(BlockRole::Data, |block| block[2] = 0x36, "unknown kind 2");
+    check(BlockRole::Index, |block| block[10] = 0, "a separator is before the last entry");
+    check(BlockRole::TopIndex, |block| block[4] = b'z', "the top index points to no partition");
+    check(BlockRole::Properties, |block| block[2] += 1, "the properties are");
+}
+
+#[test]
+fn an_entry_at_a_restart_cannot_share_with_one_that_a_seek_has_not_seen() {
+    let mut builder = BlockBuilder::new(2);
+    for number in 0..4u8 {
+        let mut key = Vec::new();
+        Position::new(&[b'k', number], Timestamp::ZERO).encode(&mut key);
+        builder.add(&key, Value::Put(b"v"));
+    }
+    let mut bytes = Vec::new();
+    let len = builder.finish(&mut bytes, 0).len as usize;
+    let contents = &mut bytes[..len];
+    let restart = u32::from_le_bytes(contents[len - 8..len - 4].try_into().unwrap()) as usize;
+    assert_eq!(contents[restart..restart + 4], [0, 10, 4, b'k']);
+    contents[restart..restart + 3].copy_from_slice(&[1, 9, 8]);
+    let mut cursor = BlockCursor::new(Block::new(contents.to_vec().into()).unwrap());
+    assert!(cursor.seek(Position::new(&[b'k', 0], Timestamp::ZERO)).is_err());
+    assert!(cursor.seek_last().is_err());
+    assert!(!cursor.is_valid());
 }

@@ -242,6 +242,25 @@ fn opening_and_a_point_read_touch_little_of_a_large_table() {
 }
 
 #[test]
+fn a_scan_reads_large_pieces_in_either_direction() {
+    let disk = SimDisk::new();
+    let entry = |number: u64| ((number.to_be_bytes().to_vec(), !7), Some(vec![b'v'; 1000]));
+    let summary = build(&disk, &(0..8_000).map(entry).collect(), TableOptions::default());
+    let table = open(&disk).unwrap();
+    disk.count_reads(true);
+    let reads = |read: &dyn Fn()| {
+        let before = disk.operations();
+        read();
+        disk.operations() - before
+    };
+    // One for each MiB, one for the index of each partition, and some to get going.
+    let most = (summary.bytes >> 20) + summary.properties.partitions + 10;
+    let forward = reads(&|| assert_eq!(forward(&table, KeyRange::all()).len(), 8_000));
+    let reverse = reads(&|| assert_eq!(reverse(&table, KeyRange::all()).len(), 8_000));
+    assert!(forward <= most && reverse <= most, "{forward} and {reverse}, at most {most}");
+}
+
+#[test]
 fn a_description_lists_every_byte_of_the_file() {
     let disk = SimDisk::new();
     build(&disk, &small_model(), tiny_blocks());
