@@ -18,8 +18,8 @@
 //! 1. **The order of versions.** T3 read the longest lists: `alice` was `[]`, then `[2]`; `bob` was
 //!    `[]`, then `[1]`.
 //! 2. **Dependencies.** T1 read `alice` as it was before the 2 of T2, so T1 came before T2: an
-//!    anti-dependency, `rw`. And T2 came before T1, because of `bob`. T3 read the appends of both, so
-//!    it came after both: `wr`.
+//!    anti-dependency, `rw`. And T2 came before T1, because of `bob`. T3 read the appends of both,
+//!    so it came after both: `wr`.
 //!
 //!    ```text
 //!            rw: alice
@@ -40,8 +40,8 @@
 //! # Reading order
 //! [`list_append`] (start there), [`register`], [`timestamps`], [`bank`] are what one calls. Below
 //! them: `index` (who wrote what, who counts), `reads` (what is wrong with a read by itself),
-//! `graph` (dependencies, time, components), `cycle` (the search), `explain` (the words), `level` and
-//! `report` (the verdict).
+//! `graph` (dependencies, time, components), `cycle` (the search), `explain` (the words), `level`
+//! and `report` (the verdict).
 //!
 //! # Invariants
 //! * **No false alarms.** Each edge holds in every execution at the level that could have given
@@ -58,8 +58,8 @@
 //! References: Adya, "Weak Consistency: A Generalized Theory and Optimistic Implementations for
 //! Distributed Transactions", MIT 1999, ch. 3 and 4; shorter in Adya, Liskov and O'Neil,
 //! "Generalized Isolation Level Definitions", ICDE 2000, §4.4 and §5. Kingsbury and Alvaro,
-//! "Elle: Inferring Isolation Anomalies from Experimental Observations", VLDB 2020. Cerone and Gotsman, "Analysing Snapshot
-//! Isolation", PODC 2016.
+//! "Elle: Inferring Isolation Anomalies from Experimental Observations", VLDB 2020.
+//! Cerone and Gotsman, "Analysing Snapshot Isolation", PODC 2016.
 
 mod cycle;
 mod explain;

@@ -17,7 +17,8 @@ pub struct Options {
     /// Whether a lost append violates it (it does unless this is turned off).
     ///
     /// Losing an acknowledged write is a matter of durability, hence counts at each level. But
-    /// where reads may be stale for ever (a replica cut off, say), an append can look lost and be well.
+    /// where reads may be stale for ever (a replica cut off, say), an append can look lost and
+    /// be well.
     pub durable: bool,
 }
 

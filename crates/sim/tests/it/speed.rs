@@ -24,8 +24,8 @@ fn check(fault: Fault, sessions: usize, keys: usize) {
         let begin = Instant::now();
         let _ = timestamps::check(&history, &options);
         println!(
-            "{fault:?} registers={registers} sessions={sessions} keys={keys} operations={operations} \
-             valid={}: {checked:.2?}, timestamps {:.2?}",
+            "{fault:?} registers={registers} sessions={sessions} keys={keys} \
+             operations={operations} valid={}: {checked:.2?}, timestamps {:.2?}",
             report.is_valid(),
             begin.elapsed()
         );
