@@ -6,11 +6,12 @@
 #[cfg(not(shuttle))]
 mod chosen {
     use std::cell::Cell;
+    use std::sync::atomic::AtomicUsize;
 
     pub(in crate::memtable) use parking_lot::{Mutex, MutexGuard};
     pub(in crate::memtable) use std::hint::spin_loop;
     pub(in crate::memtable) use std::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering,
     };
 
     static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -47,7 +48,7 @@ mod chosen {
     pub(in crate::memtable) use shuttle::hint::spin_loop;
     pub(in crate::memtable) use shuttle::sync::MutexGuard;
     pub(in crate::memtable) use shuttle::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering,
     };
 
     /// A mutex with the shape of parking_lot's.
@@ -61,14 +62,6 @@ mod chosen {
 
         pub(in crate::memtable) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("no thread panics while it holds a lock of the memtable")
-        }
-
-        pub(in crate::memtable) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
-        }
-
-        pub(in crate::memtable) fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().expect("no thread panics while it holds a lock of the memtable")
         }
     }
 
