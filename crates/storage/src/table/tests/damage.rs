@@ -181,7 +181,8 @@ fn verify_finds_what_no_checksum_can() {
     check(BlockRole::Filter, |filter| filter[..64].fill(0), "a key is not in its filter");
     check(BlockRole::Data, |block| block[2] = 0x36, "unknown kind 2");
     check(BlockRole::Index, |block| block[10] = 0, "a separator is before the last entry");
-    check(BlockRole::TopIndex, |block| block[4] = b'z', "the top index points to no partition");
+    check(BlockRole::TopIndex, |block| block[3] = b'z', "the top index points to no partition");
+    check(BlockRole::TopIndex, |block| block[4] = b'z', "the top index separates a partition");
     check(BlockRole::Properties, |block| block[2] += 1, "the properties are");
 }
 
