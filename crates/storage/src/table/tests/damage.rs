@@ -201,7 +201,10 @@ fn an_entry_at_a_restart_cannot_share_with_one_that_a_seek_has_not_seen() {
     assert_eq!(contents[restart..restart + 4], [0, 10, 4, b'k']);
     contents[restart..restart + 3].copy_from_slice(&[1, 9, 8]);
     let mut cursor = BlockCursor::new(Block::new(contents.to_vec().into()).unwrap());
+    // The cursor is on an entry before each, and could take bytes from that one's key.
+    assert!(cursor.seek_first().unwrap());
     assert!(cursor.seek(Position::new(&[b'k', 0], Timestamp::ZERO)).is_err());
+    assert!(cursor.seek_first().unwrap());
     assert!(cursor.seek_last().is_err());
     assert!(!cursor.is_valid());
 }
