@@ -136,14 +136,18 @@ impl Engine {
     /// # Errors
     /// `Locked`, `NotADatabase`, `NewerFormat`; `Damaged` if anything that was durable is wrong;
     /// the system's errors.
-    pub fn open(disk: Arc<dyn Disk>, path: &Path, options: EngineOptions) -> Result<(Engine, Recovery)> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: EngineOptions,
+    ) -> Result<(Engine, Recovery)> {
         let EngineOptions { create, owner, new_id, hash_seed, wal, table: table_options } = options;
         let directory = if create {
             Directory::open_or_create(disk.clone(), path, CreateMode::IfMissing, &owner, new_id)?
         } else {
             Directory::open_existing(disk.clone(), path, &owner)?
         };
-        let manifest = directory.open_manifest()?;
+        let mut manifest = directory.open_manifest()?;
         let state = manifest.state().clone();
         let orphans = directory.orphans(&state)?;
         for orphan in &orphans {
@@ -174,6 +178,10 @@ impl Engine {
         };
         let last_index = recovered.end.last_index.unwrap_or(state.log_index);
         let wal = Wal::open(disk, wal_path, directory.id().0, wal, &recovered, last_index)?;
+        let log_start = log_start.max(wal.start());
+        if state.log_start == 0 {
+            manifest.apply(&Edit { log_start: Some(log_start.0), ..Edit::default() })?;
+        }
         wal.release_before(log_start)?;
         let checkpoint_bytes = state.tables.values().map(|table| table.bytes).sum();
         let engine = Engine {
@@ -211,12 +219,12 @@ impl Engine {
         Ok((Lsn(end.0 - wal::record_bytes(payload.len())), end))
     }
 
-    /// Returns when the log is durable up to a position.
+    /// Returns when the log is durable up to a position; see [`Wal::sync_to_then`].
     ///
     /// # Errors
     /// As [`Wal::sync_to`].
-    pub fn sync_to(&self, position: Lsn) -> Result<()> {
-        self.wal.sync_to(position)
+    pub fn sync_to_then(&self, position: Lsn, on_durable: &dyn Fn()) -> Result<()> {
+        self.wal.sync_to_then(position, on_durable)
     }
 
     /// Returns the position up to which the log is durable.
@@ -315,7 +323,12 @@ impl Engine {
 
     /// Writes the table of a checkpoint; returns its line, and the timestamp from which on the past
     /// can be read from it.
-    fn write_table(&self, number: u64, path: &Path, visible: Timestamp) -> Result<(TableMeta, Timestamp)> {
+    fn write_table(
+        &self,
+        number: u64,
+        path: &Path,
+        visible: Timestamp,
+    ) -> Result<(TableMeta, Timestamp)> {
         let disk = self.directory.disk();
         let file = disk.open(path, OpenMode::CreateNew).map_err(Error::io(path, "create"))?;
         let mut builder = TableBuilder::new(file, path, self.table_options.clone());
@@ -389,8 +402,8 @@ impl Engine {
 fn load_tables(directory: &Directory, state: &State, memtable: &mut Memtable) -> Result<u64> {
     let entries = state.tables.values().map(|table| table.entries).sum::<u64>();
     let mut load = memtable.bulk_load(entries as usize);
-    for (&number, meta) in &state.tables {
-        let table = Table::open(&**directory.disk(), &directory.table_path(number))?;
+    for meta in state.tables.values() {
+        let table = directory.open_table(meta)?;
         let mut cursor = table.cursor();
         let mut loaded = 0;
         let mut is_valid = cursor.seek_first()?;
@@ -460,7 +473,8 @@ pub(crate) fn verify_files(
         wal::read_log_through_damage(disk, &folder, database_id, start, |record| {
             each_write(&folder, &record, |_, _| ())
         })?;
-    if let Some(damage) = damage.filter(|damage| durable.is_none_or(|durable| damage.lsn < durable)) {
+    if let Some(damage) = damage.filter(|damage| durable.is_none_or(|durable| damage.lsn < durable))
+    {
         return Err(damage.into_error());
     }
     if let Some(durable) = durable.filter(|durable| log.end.next < *durable) {

@@ -13,6 +13,12 @@ pub use shuttle::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+#[cfg(not(shuttle))]
+pub use std::thread::{Thread, current as current_thread, park};
+
+#[cfg(shuttle)]
+pub use shuttle::thread::{Thread, current as current_thread, park};
+
 use std::sync::PoisonError;
 
 /// Locks. A panic while the lock was held is a bug that has been reported by the panic itself; the

@@ -15,6 +15,7 @@ use crate::sequencer::{Commit, Sequencer};
 use crate::snapshot::ReadSnapshot;
 use crate::transaction::Transaction;
 use crate::watch::Watch;
+use crate::write_set::WriteSet;
 
 /// Counts since the shard was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl Shard {
     /// snapshots and transactions still see.
     pub fn collect(&self, keep_from: Timestamp) -> Collected {
         let memtable = self.engine.memtable();
+        self.sequencer.move_watches(|ts| memtable.pin_owned(ts).ok());
         memtable.raise_floor(keep_from.min(self.visible()));
         memtable.collect()
     }
@@ -104,7 +106,8 @@ impl Shard {
     /// Those of the disk; the checkpoint before stays in force then.
     pub fn checkpoint(&self) -> Result<()> {
         let (visible, log_start) = self.sequencer.visible_end(|| self.engine.log_next());
-        Ok(self.engine.checkpoint(visible, log_start)?)
+        let written = self.engine.checkpoint(visible, log_start);
+        written.map_err(|error| self.take_note(Error::from(error)))
     }
 
     /// Returns the engine.
@@ -139,8 +142,17 @@ impl Shard {
         if commit.needs_sync() {
             self.sync_log(commit.end)?;
         }
+        self.wait_visible(commit.ts)
+    }
+
+    /// Waits until a commit that is in order is visible, the winner of a conflict for example: who
+    /// begins before that loses to it again. Does the disk's work itself if nobody else does.
+    ///
+    /// # Errors
+    /// `LogFailed`: it will never be visible.
+    pub fn wait_visible(&self, ts: Timestamp) -> Result<()> {
         self.sequencer.wait_visible(
-            commit.ts,
+            ts,
             || self.engine.log_durable(),
             |end| self.sync_log(end),
             |owner| self.locks.release(owner),
@@ -153,10 +165,15 @@ impl Shard {
     }
 
     fn sync_log(&self, end: Lsn) -> Result<()> {
-        self.engine.sync_to(end).map_err(|error| {
-            self.sequencer.fail();
-            Error::from(error)
-        })
+        self.engine.sync_to_then(end, &|| self.publish()).map_err(|error| self.take_note(Error::from(error)))
+    }
+
+    /// Tells everybody who waits for the log if this error ended it.
+    pub(crate) fn take_note(&self, error: Error) -> Error {
+        if matches!(error.as_storage(), Some(storage::Error::LogFailed { .. })) {
+            self.sequencer.fail(|owner| self.locks.release(owner));
+        }
+        error
     }
 
     pub(crate) fn sequencer(&self) -> &Sequencer {
@@ -180,9 +197,13 @@ impl Shard {
         pinned.map_err(|too_old| Error::TooOld { asked: ts, oldest: too_old.floor })
     }
 
-    pub(crate) fn check_memory(&self, more: usize) -> Result<()> {
+    pub(crate) fn check_memory(&self, writes: &WriteSet) -> Result<()> {
+        if self.memory_bytes_max == usize::MAX {
+            return Ok(());
+        }
         let used = self.engine.memtable().memory_bytes();
-        if used.saturating_add(more) > self.memory_bytes_max {
+        // Deletions are the way out of full memory, so they are always let in.
+        if used.saturating_add(writes.bytes()) > self.memory_bytes_max && !writes.only_deletes() {
             return Err(Error::MemoryFull { used, budget: self.memory_bytes_max });
         }
         Ok(())

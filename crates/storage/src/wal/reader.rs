@@ -112,7 +112,8 @@ pub(crate) fn read_log_through_damage(
     start: Lsn,
     mut visit: impl FnMut(Record<'_>) -> Result<()>,
 ) -> Result<(Recovered, Option<DamagedSpan>)> {
-    let mut recovered = Recovered { end: LogEnd { next: start, ..LogEnd::default() }, ..Recovered::default() };
+    let mut recovered =
+        Recovered { end: LogEnd { next: start, ..LogEnd::default() }, ..Recovered::default() };
     let used = match list_used(disk, folder, database_id, &mut recovered)? {
         Ok(used) => used,
         Err(damage) => return Ok((recovered, Some(damage))),
@@ -163,7 +164,9 @@ fn list_used(
         let file_bytes = file.len().map_err(Error::io(&path, "read the length of"))?;
         match read_segment_header(&*file, &path, number, database_id) {
             Ok(HeaderState::Unused) => recovered.unused.push(number),
-            Ok(HeaderState::Used { base }) => used.push(Used { number, base, path, file, file_bytes }),
+            Ok(HeaderState::Used { base }) => {
+                used.push(Used { number, base, path, file, file_bytes })
+            }
             Err(Error::Damaged { path, offset, what }) => {
                 return Ok(Err(DamagedSpan { lsn: Lsn(0), path, offset, what }));
             }
@@ -185,7 +188,10 @@ fn find_gap(used: &[Used], folder: &Path, start: Lsn) -> Option<DamagedSpan> {
             continue;
         }
         if after.number != before.number + 1 {
-            return damage(&after.path, format!("segment {} is missing before it", after.number - 1));
+            return damage(
+                &after.path,
+                format!("segment {} is missing before it", after.number - 1),
+            );
         }
         if after.base < before.base || after.base.0 - before.base.0 > before.file_bytes {
             return damage(&after.path, format!("it does not follow segment {}", before.number));
@@ -193,7 +199,8 @@ fn find_gap(used: &[Used], folder: &Path, start: Lsn) -> Option<DamagedSpan> {
     }
     match used.iter().rfind(|segment| segment.base <= start) {
         Some(_) => None,
-        None if used.is_empty() && start == Lsn(0) => None,
+        // The log may have been begun, and nobody told that it had been.
+        None if start == Lsn(0) && used.first().is_none_or(|first| first.number == 1) => None,
         None => damage(folder, format!("the segment with position {start} is missing")),
     }
 }
@@ -243,7 +250,10 @@ fn read_segment(
     }
     let beyond = find_beyond(lsn, rest_of(lsn));
     if let Some(voucher) = beyond.voucher {
-        return Ok(damage(lsn, format!("a record is not whole, and one at {voucher} says it was synced")));
+        return Ok(damage(
+            lsn,
+            format!("a record is not whole, and one at {voucher} says it was synced"),
+        ));
     }
     recovered.torn_bytes = beyond.end.0 - lsn.0;
     recovered.end.remains_end = if beyond.end > lsn { offset_of(beyond.end) as u64 } else { 0 };

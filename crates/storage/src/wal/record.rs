@@ -144,7 +144,9 @@ pub(super) fn decode_header(lsn: Lsn, bytes: &[u8]) -> Option<Header> {
     if header[13..16] != [0; 3] {
         return None;
     }
-    let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let u32_at = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if u32_at(0) != header_crc(lsn, header) {
         return None;

@@ -180,7 +180,8 @@ fn every_flipped_bit_below_a_voucher_is_damage() {
         wal.sync_to(wal.append(Timestamp::from_raw(number), &text, crc).unwrap()).unwrap();
     }
     wal.close().unwrap();
-    let until = 4096 + wal.next().0;
+    // The stream begins at position 8.
+    let until = 4096 - 8 + wal.next().0;
     drop(wal);
     let path = folder().join(segment_name(1));
     let close_from = until - record::record_bytes(0);
@@ -215,11 +216,11 @@ fn a_damaged_last_record_is_found_after_a_clean_close_only() {
     let first = append(&wal, 1).unwrap();
     wal.sync_to(append(&wal, 2).unwrap()).unwrap();
     let path = folder().join(segment_name(1));
-    disk.flip_bit(&path, 4096 + first.0 + 60, 3).unwrap();
+    disk.flip_bit(&path, 4096 - 8 + first.0 + 60, 3).unwrap();
     assert_eq!(open_count(&disk).unwrap(), 1, "nothing vouches for it: a torn tail");
-    disk.flip_bit(&path, 4096 + first.0 + 60, 3).unwrap();
+    disk.flip_bit(&path, 4096 - 8 + first.0 + 60, 3).unwrap();
     wal.close().unwrap();
-    disk.flip_bit(&path, 4096 + first.0 + 60, 3).unwrap();
+    disk.flip_bit(&path, 4096 - 8 + first.0 + 60, 3).unwrap();
     assert!(matches!(open_count(&disk), Err(Error::Damaged { .. })));
 }
 
