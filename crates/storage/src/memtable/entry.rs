@@ -42,6 +42,9 @@ use crate::Value;
 /// their own length hides; and an embedded version is not given back before its entry.
 pub(super) const EMBEDDED_VALUE_BYTES_MAX: usize = 192;
 
+/// Cache lines fetched of an entry or version ahead of its use.
+const PREFETCH_LINES: usize = 4;
+
 /// Set under the lock when the entry leaves the indexes.
 const DEAD: u8 = 1;
 /// Set while the entry waits in the collector's queue.
@@ -267,7 +270,9 @@ impl<'g> EntryRef<'g> {
 
     /// Fetches the lines that a read of the key and of an embedded version will touch.
     pub(super) fn prefetch(self) {
-        for line in 0..3 {
+        // How long the entry is stands in its first line, which is not there yet: the guess is a
+        // short key with a value of some hundred bytes.
+        for line in 0..PREFETCH_LINES {
             prefetch(self.at.as_ptr().cast::<u8>().wrapping_add(64 * line));
         }
     }
@@ -282,7 +287,7 @@ impl<'g> EntryRef<'g> {
         let head = self.header().head.load(Ordering::Relaxed).cast::<u8>();
         let offset = head.addr().wrapping_sub(self.at.addr().get());
         if offset > KEY_AT + self.header().key_len as usize + align_of::<VersionHeader>() {
-            for line in 0..3 {
+            for line in 0..PREFETCH_LINES {
                 prefetch(head.wrapping_add(64 * line));
             }
         }

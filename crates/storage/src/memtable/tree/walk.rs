@@ -10,6 +10,9 @@
 //!                              newest version is fetched, if it lies elsewhere
 //! ```
 //!
+//! A walk that has shown it goes on looks at the next leaf before it is through with this one, so
+//! that the fetching does not pause between leaves.
+//!
 //! An entry added to the leaf after the copy is not seen. Its versions are newer than any read
 //! timestamp handed out before, so that a reader at its pin's timestamp misses nothing.
 
@@ -32,7 +35,8 @@ pub(in crate::memtable) struct Walk<'g> {
     direction: Direction,
     start: Box<[u8]>,
     end: Option<Box<[u8]>>,
-    copy: [Option<EntryRef<'g>>; LEAF_SLOTS],
+    /// What is left of the last leaf and all of this one.
+    copy: [Option<EntryRef<'g>>; LEAF_SLOTS + ENTRIES_AHEAD],
     at: usize,
     len: usize,
     rest: Rest<'g>,
@@ -69,7 +73,7 @@ impl<'g> Walk<'g> {
             direction,
             start: start.into(),
             end: end.map(Box::from),
-            copy: [None; LEAF_SLOTS],
+            copy: [None; LEAF_SLOTS + ENTRIES_AHEAD],
             at: 0,
             len: 0,
             rest: Rest::Nothing,
@@ -117,9 +121,12 @@ impl<'g> Walk<'g> {
 
     /// Returns the next entry.
     pub(in crate::memtable) fn next(&mut self) -> Option<EntryRef<'g>> {
-        while self.at == self.len {
+        while self.at == self.len
+            || (self.len - self.at <= ENTRIES_AHEAD && self.at >= ENTRIES_AHEAD)
+        {
             match self.rest {
-                Rest::Nothing => return None,
+                Rest::Nothing if self.at == self.len => return None,
+                Rest::Nothing => break,
                 Rest::From(leaf, fence) => self.load_forward(leaf, &fence.get().0),
                 Rest::Below(fence) => self.load_reverse(Some(&fence.get().0)),
             }
@@ -136,9 +143,19 @@ impl<'g> Walk<'g> {
         entry
     }
 
+    /// Makes room for a leaf and returns where: behind what is not walked yet.
+    fn compact(&mut self) -> usize {
+        self.copy.copy_within(self.at..self.len, 0);
+        (self.at, self.len) = (0, self.len - self.at);
+        self.len
+    }
+
+    /// Takes in `len` entries that were copied behind the others.
     fn arrive(&mut self, len: usize, rest: Rest<'g>) {
-        (self.at, self.len, self.rest) = (0, len, rest);
-        for entry in self.copy[..len].iter().take(ENTRIES_AHEAD).flatten() {
+        let old = self.len;
+        (self.len, self.rest) = (old + len, rest);
+        let ahead = ENTRIES_AHEAD.min(self.len);
+        for entry in self.copy[old.min(ahead)..ahead].iter().flatten() {
             entry.prefetch();
         }
         if let Rest::From(leaf, _) = rest {
@@ -149,6 +166,7 @@ impl<'g> Walk<'g> {
     /// Copies the entries from `from` on, out of `leaf` or the one right of it that has them.
     fn load_forward(&mut self, mut leaf: Shared<'g, Leaf>, from: &[u8]) {
         let guard = self.guard;
+        let old = self.compact();
         loop {
             let node = leaf.get();
             let look = node.read(|| {
@@ -169,7 +187,7 @@ impl<'g> Walk<'g> {
                     _ => Rest::Nothing,
                 };
                 for (to, at) in (start..end).enumerate() {
-                    self.copy[to] = node.entry(at, guard);
+                    self.copy[old + to] = node.entry(at, guard);
                 }
                 Look::Copied(end.saturating_sub(start), rest)
             });
@@ -183,6 +201,7 @@ impl<'g> Walk<'g> {
     /// Copies the entries of the last leaf that has any below `before`, the greatest first.
     fn load_reverse(&mut self, before: Option<&[u8]>) {
         let guard = self.guard;
+        let old = self.compact();
         let mut leaf = match before {
             Some(key) => self.tree.leaf_for(key, Side::Below, guard),
             None => self.tree.last_leaf(guard),
@@ -207,7 +226,7 @@ impl<'g> Walk<'g> {
                     (0, Rest::Below(low))
                 };
                 for (to, at) in (start..end).rev().enumerate() {
-                    self.copy[to] = node.entry(at, guard);
+                    self.copy[old + to] = node.entry(at, guard);
                 }
                 Look::Copied(end.saturating_sub(start), rest)
             });
