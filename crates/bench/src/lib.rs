@@ -20,6 +20,10 @@
 //! it needs a C++ compiler and libclang and builds for minutes; `all-peers` for everything. Which
 //! settings each peer runs with, and why they are fair, stands at the head of its file.
 //!
+//! What a build needs beyond Rust: a C compiler for `lmdb` and `sqlite`; for `rocksdb` alone also a
+//! C++ compiler and libclang (Debian: `apt-get install libclang-dev`). SQLite syncs with
+//! `fdatasync` only when built under `LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC`, else with `fsync`.
+//!
 //! # How to read the tables
 //! * `ops/s`: median of the runs; `runs`: the lowest and the highest.
 //! * `p50` to `p99.9`: latency of an operation, from the end of the one before it.
