@@ -132,13 +132,13 @@ fn main() {
         }
         run("scan 100 rows into boxes, Forward", 100_000, &|thread| {
             let mut random = Random(thread as u64 + 1);
-            let mut rows: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
+            let mut rows: Vec<[Box<[u8]>; 2]> = Vec::new();
             for _ in 0..100_000 {
                 let pin = table.pin_newest(|| at(clock.load(Ordering::Relaxed)));
                 let start = &sorted[random.below(keys) as usize];
                 rows.clear();
                 let scan = pin.scan(start, None, Direction::Forward).take(ROWS);
-                rows.extend(scan.map(|row| (row.key.into(), row.value.into())));
+                rows.extend(scan.map(|row| [row.key.into(), row.value.into()]));
             }
         });
         run("overwrite random keys", keys, &|thread| {

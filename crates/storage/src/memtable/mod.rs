@@ -23,13 +23,14 @@
 //! only remaining version is a tombstone at or below the watermark is removed.
 //!
 //! ```text
-//!         ts   1    2    3    4    5    6    7    8    9
-//!                              watermark   |         pins at 6 and 8, floor 7
-//!   key a      v1        v3        |   v6? |              watermark = 6
-//!   key a      x         x             v6        v8       v1 and v3 are cut: 6 reads v6
-//!   key b           v2                      v7            v2 stays: 6 reads it
-//!   key c           x    T3                               removed: 6 and all later read nothing
-//!   key d                               T6  v7            T6 stays until the watermark is 7
+//!   floor 7, pins at 6 and 8: the watermark is 6           (vN: a value, TN: a tombstone)
+//!
+//!      ts   1    2    3    4    5    6    7    8    9
+//!                                    |
+//!   key a   v1        v3             v6        v8         v1 and v3 are cut: 6 reads v6
+//!   key b        v2                  |    v7              v2 stays: 6 reads it
+//!   key c             v3   T4        |                    removed: 6 and all later read nothing
+//!   key d   v1                       T6   v7              v1 is cut; T6 goes when v7 is passed
 //! ```
 //!
 //! **Freeing** is about epochs. Whatever is cut, removed or replaced (versions, entries, hash

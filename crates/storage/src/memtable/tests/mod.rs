@@ -28,7 +28,7 @@ fn delete(table: &Memtable, key: &[u8], at: u64) -> bool {
 }
 
 fn value_at(table: &Memtable, key: &[u8], at: u64) -> Option<Vec<u8>> {
-    let pin = table.pin(ts(at)).unwrap();
+    let pin = table.pin(ts(at)).expect("the floor was not raised that far");
     pin.get(key).map(|found| found.1.to_vec())
 }
 

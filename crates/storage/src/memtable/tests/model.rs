@@ -142,7 +142,7 @@ fn run(ops: Vec<Op>) {
                     compare(&model, &pins[which % pins.len()]);
                 }
                 Op::Scan(start, end, reverse) => {
-                    let pin = table.pin(ts(now)).unwrap();
+                    let pin = table.pin(ts(now)).expect("the floor is never above now");
                     let (start, end) = (key(start), key(end));
                     let mut expected = visible(&model, now);
                     expected.retain(|row| row.0 >= start && row.0 < end);
@@ -160,7 +160,7 @@ fn run(ops: Vec<Op>) {
         for pin in &pins {
             compare(&model, pin);
         }
-        compare(&model, &table.pin(ts(now)).unwrap());
+        compare(&model, &table.pin(ts(now)).expect("the floor is never above now"));
     }
     table.check_invariants();
     table.raise_floor(ts(now));

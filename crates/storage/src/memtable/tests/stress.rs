@@ -2,10 +2,10 @@
 //! every timestamp, a collector throws away what it may. Bounded in operations, not in time.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base::KeyRange;
+use parking_lot::Mutex;
 
 use super::super::{Direction, Memtable, Pin};
 use super::{key, ts};
@@ -42,7 +42,7 @@ impl Bank {
     /// Moves everything from one account to another; an empty account is a deleted key.
     fn transfer(&self, from: usize, to: usize) {
         let (at, balances) = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             let amount = state.0[from];
             state.0[from] -= amount;
             state.0[to] += amount;
@@ -56,7 +56,7 @@ impl Bank {
             writer.insert(&key(account), ts(at), value);
         }
         drop(writer);
-        let mut done = self.done.lock().unwrap();
+        let mut done = self.done.lock();
         done.insert(at, ());
         let mut visible = self.visible.load(Ordering::SeqCst);
         while done.remove(&(visible + 1)).is_some() {
@@ -95,7 +95,8 @@ fn balance(amount: u64, account: usize) -> Vec<u8> {
 }
 
 fn amount(value: &[u8]) -> u64 {
-    let amount = u64::from_le_bytes(*value.first_chunk().unwrap());
+    let amount =
+        u64::from_le_bytes(*value.first_chunk().expect("every value begins with a balance"));
     assert!(value[8..].iter().all(|&byte| byte == amount as u8), "a value was torn");
     amount
 }

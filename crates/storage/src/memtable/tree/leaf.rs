@@ -218,8 +218,17 @@ impl Leaf {
         Place { at, found }
     }
 
+    /// Fetches the lines that a search in the leaf may touch, which would wait for each other
+    /// otherwise.
+    pub(super) fn prefetch_heads(&self) {
+        prefetch(self);
+        for head in self.heads.iter().step_by(8) {
+            prefetch(head);
+        }
+    }
+
     /// Fetches the lines that a walk over the leaf touches.
-    pub(super) fn prefetch(&self) {
+    pub(super) fn prefetch_slots(&self) {
         prefetch(self);
         for slot in self.slots.iter().step_by(8) {
             prefetch(slot);

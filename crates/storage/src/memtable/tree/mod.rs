@@ -84,7 +84,10 @@ impl Tree {
         let mut node = self.root(guard).get();
         loop {
             match node.child(node.route(key, side), guard) {
-                Child::Leaf(leaf) => return leaf,
+                Child::Leaf(leaf) => {
+                    leaf.prefetch_heads();
+                    return leaf;
+                }
                 Child::Inner(inner) => node = inner.get(),
             }
         }

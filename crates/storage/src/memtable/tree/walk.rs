@@ -159,7 +159,7 @@ impl<'g> Walk<'g> {
             entry.prefetch();
         }
         if let Rest::From(leaf, _) = rest {
-            leaf.prefetch();
+            leaf.prefetch_slots();
         }
     }
 
