@@ -58,7 +58,8 @@ pub fn evaluate(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
     if mine.blind {
         return Verdict::Free;
     }
-    let may_share_keys = writes.signature() & (mine.writes.signature() | mine.reads.signature()) != 0;
+    let may_share_keys =
+        writes.signature() & (mine.writes.signature() | mine.reads.signature()) != 0;
     if may_share_keys {
         let own = mine.writes.len() + mine.reads.points().len();
         let verdict = if writes.len() > own * LOOK_UP_FACTOR {
@@ -70,12 +71,18 @@ pub fn evaluate(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
             return verdict;
         }
     }
-    for range in mine.reads.ranges() {
-        if let Some(key) = writes.key_in(range) {
-            return Verdict::Conflict { key: key.clone(), touched: Touched::Scanned(range.clone()) };
+    // Whichever side has less is walked: this runs in the critical section.
+    let found = if writes.len() < mine.reads.ranges().len() {
+        writes.iter().find_map(|(key, _)| Some((key, mine.reads.range_of(key)?)))
+    } else {
+        mine.reads.ranges().iter().find_map(|range| Some((writes.key_in(range)?, range)))
+    };
+    match found {
+        Some((key, range)) => {
+            Verdict::Conflict { key: key.clone(), touched: Touched::Scanned(range.clone()) }
         }
+        None => Verdict::Free,
     }
-    Verdict::Free
 }
 
 fn walk_theirs(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
@@ -119,7 +126,12 @@ mod tests {
         set
     }
 
-    fn check(reads: &[&'static str], range: Option<(&str, &str)>, writes: &[&'static str], theirs: &[&'static str]) -> String {
+    fn check(
+        reads: &[&'static str],
+        range: Option<(&str, &str)>,
+        writes: &[&'static str],
+        theirs: &[&'static str],
+    ) -> String {
         let mut read_set = ReadSet::default();
         for key in reads {
             read_set.add_point(Bytes::from_static(key.as_bytes()));
@@ -150,6 +162,23 @@ mod tests {
         assert_eq!(check(&["k150"], None, &["x"], &names), "Read k150");
         assert_eq!(check(&["y"], None, &["k007"], &names), "Wrote k007");
         assert_eq!(check(&["y"], None, &["x"], &names), "free");
+    }
+
+    #[test]
+    fn many_ranges_are_searched_instead_of_walked() {
+        let mut reads = ReadSet::default();
+        for start in ["a", "d", "g", "k"] {
+            reads.add_range(base::KeyRange::prefix(start.as_bytes()));
+        }
+        let check = |theirs: &[&'static str]| {
+            let mine = Footprint { reads: &reads, writes: &set(&["z"]), blind: false };
+            evaluate(mine, &set(theirs))
+        };
+        assert_eq!(check(&["c", "f", "l"]), Verdict::Free);
+        let range = base::KeyRange::prefix(b"g");
+        let conflict =
+            Verdict::Conflict { key: Bytes::from_static(b"gg"), touched: Touched::Scanned(range) };
+        assert_eq!(check(&["c", "gg"]), conflict);
     }
 
     #[test]

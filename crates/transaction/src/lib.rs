@@ -42,3 +42,7 @@ pub use storage::memtable::Direction;
 pub use transaction::{PendingCommit, Transaction};
 pub use watch::{Change, ChangeSet, Watch};
 pub use write_set::{Savepoint, WriteSet};
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests;

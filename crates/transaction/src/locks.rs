@@ -181,7 +181,8 @@ impl LockTable {
     /// Asserts what the header promises.
     pub fn check_invariants(&self) {
         for (key, lock) in &self.locks {
-            let holds = self.parties.get(&lock.holder).is_some_and(|party| party.held.contains(key));
+            let holds =
+                self.parties.get(&lock.holder).is_some_and(|party| party.held.contains(key));
             assert!(holds, "the holder of {key:?} does not know it");
             for waiter in &lock.waiters {
                 let party = self.parties.get(waiter);
@@ -243,6 +244,20 @@ impl Locks {
     /// Returns true if nobody holds anything.
     pub fn is_empty(&self) -> bool {
         lock(&self.table).is_empty()
+    }
+
+    /// Returns whom a transaction waits for.
+    #[cfg(test)]
+    pub(crate) fn waits_for(&self, id: TransactionId) -> Option<TransactionId> {
+        let table = lock(&self.table);
+        let party = table.parties.get(&id).filter(|party| party.victim_of.is_none())?;
+        table.holder(party.waits_for.as_ref()?)
+    }
+
+    /// Asserts what the table promises.
+    #[cfg(test)]
+    pub(crate) fn check_invariants(&self) {
+        lock(&self.table).check_invariants();
     }
 }
 

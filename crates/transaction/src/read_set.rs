@@ -48,7 +48,7 @@ impl ReadSet {
             return;
         }
         let touches = |other: &KeyRange| {
-            range.end.as_ref().is_none_or(|end| &other.start <= end)
+            range.end.as_ref().is_none_or(|end| other.start <= *end)
                 && other.end.as_ref().is_none_or(|end| end >= &range.start)
         };
         let from = self.ranges.iter().position(touches);

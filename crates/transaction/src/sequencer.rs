@@ -30,6 +30,7 @@ use std::task::Waker;
 
 use base::{KeyspaceId, Timestamp, key};
 use bytes::Bytes;
+use storage::memtable::{Memtable, Pin};
 use storage::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
 use storage::wal::Lsn;
 
@@ -79,11 +80,6 @@ impl Commit {
         self.needs_sync
     }
 
-    /// Records that the versions are in the memtable.
-    pub(crate) fn set_applied(&self) {
-        self.applied.store(true, Ordering::Release);
-    }
-
     /// Replaces the waker of whoever polls.
     pub(crate) fn set_waker(&self, waker: &Waker) {
         *lock(&self.waker) = Some(waker.clone());
@@ -110,8 +106,11 @@ pub(crate) struct Request<'a> {
 pub struct Sequencer {
     order: Mutex<Order>,
     visible: AtomicU64,
-    /// Wakes those who wait for `visible` to move, or for the log to fail.
+    /// Wakes those who wait for `visible` to move, for the first hidden commit to be applied, or for
+    /// the log to fail.
     moved: Condvar,
+    /// How many threads wait at `moved`; changed under the lock of `order`.
+    sleeping: AtomicU64,
 }
 
 struct Order {
@@ -124,8 +123,6 @@ struct Order {
     shown_bytes: usize,
     /// The timestamp of the last commit that was forgotten.
     floor: Timestamp,
-    /// How many threads wait at `moved`.
-    sleeping: usize,
     failed: bool,
     watches: Vec<Arc<WatchQueue>>,
 }
@@ -139,7 +136,6 @@ impl Sequencer {
             shown: 0,
             shown_bytes: 0,
             floor: last,
-            sleeping: 0,
             failed: false,
             watches: Vec::new(),
         };
@@ -147,6 +143,7 @@ impl Sequencer {
             order: Mutex::new(order),
             visible: AtomicU64::new(last.raw()),
             moved: Condvar::new(),
+            sleeping: AtomicU64::new(0),
         }
     }
 
@@ -248,6 +245,19 @@ impl Sequencer {
         order.commits[found].label.clone()
     }
 
+    /// Records that a commit's versions are in the memtable.
+    pub(crate) fn applied(&self, commit: &Commit) {
+        commit.applied.store(true, Ordering::SeqCst);
+        // Whoever sleeps counted itself before it looked at `applied` for the last time: so it saw
+        // that, or is seen here. Its own publishing is not enough to wake it, because whoever
+        // committed may never come to wait for this commit.
+        if self.sleeping.load(Ordering::SeqCst) > 0 {
+            let order = lock(&self.order);
+            self.moved.notify_all();
+            drop(order);
+        }
+    }
+
     /// Moves `visible` over all commits that may be seen, hands them to the watches, and wakes
     /// whoever waits for them. `release` gives up a transaction's locks.
     pub(crate) fn publish(&self, durable: impl Fn() -> Lsn, release: impl Fn(TransactionId)) {
@@ -275,7 +285,7 @@ impl Sequencer {
             shown.iter().for_each(|commit| watch.push(commit));
         }
         order.forget();
-        if order.sleeping > 0 {
+        if self.sleeping.load(Ordering::SeqCst) > 0 {
             self.moved.notify_all();
         }
         drop(order);
@@ -316,16 +326,21 @@ impl Sequencer {
                 drop(order);
                 help(end)?;
             } else if !is_applied {
-                order.sleeping += 1;
-                order = wait(&self.moved, order);
-                order.sleeping -= 1;
+                let first = first.clone();
+                self.sleeping.fetch_add(1, Ordering::SeqCst);
+                if !first.applied.load(Ordering::SeqCst) {
+                    order = wait(&self.moved, order);
+                }
+                self.sleeping.fetch_sub(1, Ordering::SeqCst);
+                drop(order);
             }
         }
         Ok(())
     }
 
-    /// Records that the log failed: wakes everybody who waits for it.
-    pub(crate) fn fail(&self) {
+    /// Records that the log failed: wakes everybody who waits for it, and gives up the locks of
+    /// commits that will never be visible.
+    pub(crate) fn fail(&self, release: impl Fn(TransactionId)) {
         let mut order = lock(&self.order);
         order.failed = true;
         self.moved.notify_all();
@@ -334,7 +349,12 @@ impl Sequencer {
             watch.fail();
         }
         drop(order);
-        hidden.iter().for_each(|commit| commit.wake());
+        for commit in hidden {
+            if let Some(owner) = commit.owner {
+                release(owner);
+            }
+            commit.wake();
+        }
     }
 
     /// Returns true once the log has failed.
@@ -345,8 +365,20 @@ impl Sequencer {
     /// Adds a watch; returns the timestamp after which it is told of all commits.
     pub(crate) fn watch(&self, watch: Arc<WatchQueue>) -> Timestamp {
         let mut order = lock(&self.order);
+        if order.failed {
+            watch.fail();
+        }
         order.watches.push(watch);
         self.visible()
+    }
+
+    /// Lets the watches move up what they keep of the past. `pin_at` pins a timestamp.
+    pub(crate) fn move_watches(&self, pin_at: impl Fn(Timestamp) -> Option<Pin<Arc<Memtable>>>) {
+        let mut order = lock(&self.order);
+        order.watches.retain(|watch| !watch.is_gone());
+        // Under the lock, so that no commit becomes visible that a watch has not been told of.
+        let visible = self.visible();
+        order.watches.iter().for_each(|watch| watch.keep_from(visible, &pin_at));
     }
 
     /// Returns `visible`, and the log position from which on all records belong to later commits.

@@ -165,7 +165,9 @@ impl Shard {
     }
 
     fn sync_log(&self, end: Lsn) -> Result<()> {
-        self.engine.sync_to_then(end, &|| self.publish()).map_err(|error| self.take_note(Error::from(error)))
+        self.engine
+            .sync_to_then(end, &|| self.publish())
+            .map_err(|error| self.take_note(Error::from(error)))
     }
 
     /// Tells everybody who waits for the log if this error ended it.

@@ -42,7 +42,7 @@ pub struct Transaction {
     reads: RefCell<ReadSet>,
     /// True once anything was read that is not in the read set.
     read_untracked: Cell<bool>,
-    writes: WriteSet,
+    pub(crate) writes: WriteSet,
     holds_locks: bool,
     is_finished: bool,
 }
@@ -83,6 +83,12 @@ impl Transaction {
         &self.options
     }
 
+    /// Returns what the lock table calls it.
+    #[cfg(test)]
+    pub(crate) fn id(&self) -> TransactionId {
+        self.id
+    }
+
     /// Returns the number of keys written so far.
     pub fn writes_len(&self) -> usize {
         self.writes.len()
@@ -121,11 +127,13 @@ impl Transaction {
         if let Some(own) = self.writes.get(&key) {
             return Ok(own.clone());
         }
-        if self.pin.newest(&key).is_some_and(|newest| newest > self.read_ts())
-            && let Err(error) = self.move_forward(&key)
-        {
-            self.finish();
-            return Err(error);
+        if let Some(newest) = self.pin.newest(&key).filter(|newest| *newest > self.read_ts()) {
+            // It may be on its way to the disk still, written by one who took no lock.
+            let moved = self.shard.wait_visible(newest).and_then(|()| self.move_forward(&key));
+            if let Err(error) = moved {
+                self.finish();
+                return Err(error);
+            }
         }
         let value = self.pin.get(&key).map(|(_, value)| Bytes::copy_from_slice(value));
         self.reads.borrow_mut().add_point(key);
@@ -191,9 +199,11 @@ impl Transaction {
         for key in &keys {
             if let Err(error) = self.writes.write(key.clone(), None) {
                 self.writes.rollback_to(before)?;
+                self.writes.release(before);
                 return Err(error);
             }
         }
+        self.writes.release(before);
         Ok(keys.len() as u64)
     }
 
@@ -239,13 +249,14 @@ impl Transaction {
             return Ok(PendingCommit { shard: self.shard.clone(), ts: read_ts, commit: None });
         }
         check_label(self.options.label.as_deref())?;
-        self.shard.check_memory(self.writes.bytes())?;
+        self.shard.check_memory(&self.writes)?;
         self.wait_for_locks()?;
 
         let shard = self.shard.clone();
         let engine = shard.engine();
         let writes = Arc::new(std::mem::take(&mut self.writes));
-        let payload = encode_batch(writes.iter().map(|(key, value)| (&key[..], value)), writes.bytes());
+        let payload =
+            encode_batch(writes.iter().map(|(key, value)| (&key[..], value)), writes.bytes());
         let payload_crc = checksum::of(&[&payload]);
         let reads = self.reads.borrow();
         let blind = reads.is_empty() && !self.read_untracked.get();
@@ -272,13 +283,13 @@ impl Transaction {
                 }
                 drop(reads);
                 self.finish();
-                return Err(error);
+                return Err(shard.take_note(error));
             }
         };
         for (key, value) in writes.iter() {
             self.pin.insert(key, commit.ts, value);
         }
-        commit.set_applied();
+        shard.sequencer().applied(&commit);
         shard.commits.fetch_add(1, Ordering::Relaxed);
         drop(reads);
         // The locks are given up when the commit is visible.
@@ -327,7 +338,8 @@ impl Transaction {
         }
         let locks = self.shard.locks();
         let keys = self.writes.iter().map(|(key, _)| key);
-        let held: Vec<Bytes> = keys.filter(|key| locks.held_by_other(self.id, key)).cloned().collect();
+        let held: Vec<Bytes> =
+            keys.filter(|key| locks.held_by_other(self.id, key)).cloned().collect();
         held.iter().try_for_each(|key| self.lock(key))
     }
 

@@ -10,8 +10,15 @@
 //! A feed that starts in the past first reads the versions between there and now from the memtable,
 //! sorted by timestamp, and then takes commits as they become visible. Its reader may be slow: what
 //! waits for it is bounded, and beyond the bound it is sent back to the version chains, which a pin
-//! at its position keeps from being trimmed. So nothing is lost, and nothing grows without bound
-//! but the history that the reader still wants.
+//! keeps from being trimmed. So nothing is lost, and nothing grows without bound but the history
+//! that the reader still wants.
+//!
+//! The pin is moved up before garbage is collected, by whoever collects: a reader that waits for
+//! changes to a quiet range cannot, and would keep the history of all other keys.
+//!
+//! # Invariants
+//! * Every commit to the range that was not taken by the reader and is not in its backlog is in the
+//!   queue, or later than the queue's pin.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,9 +38,6 @@ const WAITING_MAX: usize = 4096;
 
 /// How many bytes of keys and values wait for a slow reader, in bytes.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-
-/// How many change sets are delivered before the pin is moved up: moving it costs a registration.
-const PIN_EVERY: u32 = 64;
 
 /// What one transaction changed in the watched range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +65,10 @@ pub(crate) struct WatchQueue {
     is_gone: AtomicBool,
 }
 
-#[derive(Default)]
 struct Waiting {
+    /// Keeps what the reader would need if it were sent back to the version chains now. `None` once
+    /// there is no reader.
+    pin: Option<Arc<Pin<Arc<Memtable>>>>,
     commits: VecDeque<Arc<Commit>>,
     bytes: usize,
     /// True if commits were left out because too many waited.
@@ -94,6 +100,27 @@ impl WatchQueue {
         self.arrived.notify_all();
     }
 
+    /// Moves the pin up to what the reader may still need.
+    pub(crate) fn keep_from(
+        &self,
+        visible: Timestamp,
+        pin_at: impl Fn(Timestamp) -> Option<Pin<Arc<Memtable>>>,
+    ) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.overflowed {
+            // The reader has not fetched yet what was left out.
+            return;
+        }
+        let needed = waiting.commits.front().map_or(visible, |commit| commit.ts.prev());
+        if let Some(pin) = &mut waiting.pin
+            && pin.ts() < needed
+            // Past the retention the old pin stays: it keeps more than is needed, never too little.
+            && let Some(higher) = pin_at(needed)
+        {
+            *pin = Arc::new(higher);
+        }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
     }
@@ -111,9 +138,6 @@ pub struct Watch {
     queue: Arc<WatchQueue>,
     /// Everything up to here was delivered, or is in `backlog`.
     position: Timestamp,
-    /// Keeps the versions after it, for when the reader falls behind.
-    pin: Pin<Arc<Memtable>>,
-    delivered: u32,
     /// Read from the version chains, not yet delivered.
     backlog: VecDeque<ChangeSet>,
 }
@@ -133,28 +157,33 @@ impl WatchCloser {
 
 impl Watch {
     /// Starts a feed after a timestamp; from now on if there is none.
-    pub(crate) fn start(shard: &Arc<Shard>, range: KeyRange, after: Option<Timestamp>) -> Result<Watch> {
+    pub(crate) fn start(
+        shard: &Arc<Shard>,
+        range: KeyRange,
+        after: Option<Timestamp>,
+    ) -> Result<Watch> {
+        let pin = Arc::new(match after {
+            Some(ts) => shard.pin_at(ts)?,
+            None => shard.pin_newest(),
+        });
+        let waiting = Waiting {
+            pin: Some(pin.clone()),
+            commits: VecDeque::new(),
+            bytes: 0,
+            overflowed: false,
+            failed: false,
+            closed: false,
+        };
         let queue = Arc::new(WatchQueue {
             range,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(waiting),
             arrived: Condvar::new(),
             is_gone: AtomicBool::new(false),
         });
-        let pin = match after {
-            Some(ts) => shard.pin_at(ts)?,
-            None => shard.pin_newest(),
-        };
         let registered = shard.sequencer().watch(queue.clone());
         let position = after.unwrap_or(registered);
-        let mut watch = Watch {
-            shard: shard.clone(),
-            queue,
-            position,
-            pin,
-            delivered: 0,
-            backlog: VecDeque::new(),
-        };
-        watch.read_chains(registered);
+        let mut watch = Watch { shard: shard.clone(), queue, position, backlog: VecDeque::new() };
+        watch.read_chains(&pin, registered);
         Ok(watch)
     }
 
@@ -188,7 +217,6 @@ impl Watch {
     fn take(&mut self, may_wait: bool) -> Result<Option<ChangeSet>> {
         loop {
             if let Some(set) = self.backlog.pop_front() {
-                self.deliver(&set);
                 return Ok(Some(set));
             }
             let mut waiting = lock(&self.queue.waiting);
@@ -202,32 +230,23 @@ impl Watch {
                 waiting.bytes -= commit.writes.bytes();
                 drop(waiting);
                 if commit.ts > self.position {
-                    let set = self.changes_of(&commit);
-                    self.deliver(&set);
-                    return Ok(Some(set));
+                    self.position = commit.ts;
+                    return Ok(Some(self.changes_of(&commit)));
                 }
             } else if waiting.overflowed {
                 // Commits pushed from here on wait again; those before are read from the chains.
                 waiting.overflowed = false;
+                let pin = waiting.pin.clone();
                 drop(waiting);
                 let through = self.shard.sequencer().visible();
-                self.read_chains(through);
+                if let Some(pin) = pin {
+                    self.read_chains(&pin, through);
+                }
             } else if waiting.failed {
                 let cause = "nothing more will be committed".to_string();
                 return Err(Error::from(storage::Error::LogFailed { cause }));
             } else {
                 return Ok(None);
-            }
-        }
-    }
-
-    fn deliver(&mut self, set: &ChangeSet) {
-        self.position = self.position.max(set.ts);
-        self.delivered += 1;
-        if self.delivered.is_multiple_of(PIN_EVERY) && self.backlog.is_empty() {
-            // Past the retention the old pin stays: it keeps more than is needed, never too little.
-            if let Ok(pin) = self.shard.pin_at(self.position) {
-                self.pin = pin;
             }
         }
     }
@@ -242,10 +261,10 @@ impl Watch {
     }
 
     /// Reads what was committed after the position and up to `through` from the version chains.
-    fn read_chains(&mut self, through: Timestamp) {
+    fn read_chains(&mut self, pin: &Pin<Arc<Memtable>>, through: Timestamp) {
         let mut sets: BTreeMap<Timestamp, Vec<Change>> = BTreeMap::new();
         if through > self.position {
-            for history in self.pin.versions(&self.queue.range) {
+            for history in pin.versions(&self.queue.range) {
                 for version in history.versions() {
                     if version.ts <= self.position {
                         break;
@@ -270,5 +289,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.queue.is_gone.store(true, Ordering::Release);
+        let mut waiting = lock(&self.queue.waiting);
+        (waiting.pin, waiting.bytes) = (None, 0);
+        waiting.commits.clear();
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::KeyRange;
 use base::limits::TRANSACTION_BYTES_MAX;
@@ -12,6 +13,9 @@ use bytes::Bytes;
 use storage::Value;
 
 use crate::error::{Error, Result};
+
+/// Numbers the savepoints of all transactions, so that none takes another's for its own.
+static SAVEPOINTS: AtomicU64 = AtomicU64::new(1);
 
 /// Buffered writes by engine key; `None` deletes.
 #[derive(Default, Debug)]
@@ -21,7 +25,6 @@ pub struct WriteSet {
     bytes: usize,
     /// What each write since the first savepoint replaced, oldest first.
     undo: Vec<(Bytes, Option<Option<Bytes>>)>,
-    savepoints: u64,
     /// The serial number and undo position of each live savepoint, oldest first.
     live: Vec<(u64, usize)>,
     /// One bit for each key: two sets without a common bit have no common key.
@@ -74,6 +77,11 @@ impl WriteSet {
         self.writes.is_empty()
     }
 
+    /// Returns true if it writes no values.
+    pub fn only_deletes(&self) -> bool {
+        self.writes.values().all(Option::is_none)
+    }
+
     /// Returns the number of keys written.
     pub fn len(&self) -> usize {
         self.writes.len()
@@ -95,7 +103,11 @@ impl WriteSet {
     }
 
     /// Returns the first write at or after (or after) a key that lies before `end`.
-    pub fn first(&self, from: Bound<&[u8]>, end: Option<&[u8]>) -> Option<(&Bytes, &Option<Bytes>)> {
+    pub fn first(
+        &self,
+        from: Bound<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Option<(&Bytes, &Option<Bytes>)> {
         let found = self.writes.range::<[u8], _>((from, Bound::Unbounded)).next()?;
         end.is_none_or(|end| &found.0[..] < end).then_some(found)
     }
@@ -113,9 +125,23 @@ impl WriteSet {
 
     /// Sets a mark to roll back to.
     pub fn savepoint(&mut self) -> Savepoint {
-        self.savepoints += 1;
-        self.live.push((self.savepoints, self.undo.len()));
-        Savepoint(self.savepoints)
+        let serial = SAVEPOINTS.fetch_add(1, Ordering::Relaxed);
+        self.live.push((serial, self.undo.len()));
+        Savepoint(serial)
+    }
+
+    /// Gives a savepoint up, and keeps the writes since.
+    pub fn release(&mut self, savepoint: Savepoint) {
+        self.live.retain(|(serial, _)| *serial != savepoint.0);
+        if self.live.is_empty() {
+            self.undo.clear();
+        }
+    }
+
+    /// Returns true if what is written over is kept.
+    #[cfg(test)]
+    pub(crate) fn keeps_undo(&self) -> bool {
+        !self.live.is_empty() || !self.undo.is_empty()
     }
 
     /// Forgets all writes since the savepoint; it stays, the later ones are gone.
