@@ -322,7 +322,7 @@ fn create(disk: &Arc<dyn Disk>, path: &Path, id: DatabaseId) -> Result<()> {
         disk.create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
     }
     Manifest::create(disk.clone(), path, id)?;
-    Replacement::write(&**disk, path, FORMAT_NAME, format_text(id).as_bytes())?.switch()
+    write_format(&**disk, path, id)
 }
 
 /// Refuses a directory in which anything lies but the remains of an unfinished creation.
@@ -347,7 +347,8 @@ fn check_is_free(disk: &dyn Disk, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn LockGuard>> {
+/// Takes the lock of a database directory.
+pub(crate) fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn LockGuard>> {
     let path = path.join(LOCK_NAME);
     match disk.lock(&path, owner) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -359,6 +360,11 @@ fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn LockGuard>>
         }
         locked => locked.map_err(Error::io(&path, "lock")),
     }
+}
+
+/// Writes FORMAT anew.
+pub(crate) fn write_format(disk: &dyn Disk, path: &Path, id: DatabaseId) -> Result<()> {
+    Replacement::write(disk, path, FORMAT_NAME, format_text(id).as_bytes())?.switch()
 }
 
 fn has_format(disk: &dyn Disk, path: &Path) -> Result<bool> {

@@ -12,6 +12,7 @@ pub mod directory;
 pub mod fuzzing;
 pub mod manifest;
 pub mod memtable;
+pub mod repair;
 pub mod sync;
 pub mod table;
 pub mod wal;

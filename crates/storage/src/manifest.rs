@@ -290,7 +290,22 @@ impl Manifest {
     /// # Errors
     /// [`Error::DiskFull`] and [`Error::Io`] when the file cannot be written.
     pub fn create(disk: Arc<dyn Disk>, directory: &Path, id: DatabaseId) -> Result<Manifest> {
-        let state = State::default();
+        Manifest::replace(disk, directory, id, State::default())
+    }
+
+    /// Writes a manifest that says `state`, in place of any other, at once.
+    ///
+    /// # Durability
+    /// The state is durable once this returns; a crash before leaves the old manifest or the new.
+    ///
+    /// # Errors
+    /// As [`Manifest::create`].
+    pub(crate) fn replace(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        id: DatabaseId,
+        state: State,
+    ) -> Result<Manifest> {
         Replacement::write(&*disk, directory, MANIFEST_NAME, &state.encode(id))?.switch()?;
         let directory = directory.to_path_buf();
         Ok(Manifest { disk, directory, id, state, is_uncertain: false })

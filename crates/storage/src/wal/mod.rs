@@ -65,10 +65,11 @@ mod segment;
 mod tests;
 
 pub use group::{Wal, WalOptions, WalStats};
-pub(crate) use reader::read_log_through_damage;
 pub use reader::{LogEnd, Recovered, SegmentSummary, read_log};
+pub(crate) use reader::{oldest_position, read_log_through_damage};
 pub(crate) use record::record_bytes;
 pub use record::{EMBEDDED_GROUP, Record, RecordKind};
+pub(crate) use segment::{begin_at, list_segment_files};
 pub use segment::{segment_name, segment_number};
 
 use std::fmt;

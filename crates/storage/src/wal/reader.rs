@@ -19,7 +19,7 @@ use env::{Disk, File, OpenMode, WRITE_ALIGN};
 use super::Lsn;
 use super::record::{self, Record, RecordKind};
 use super::segment::{
-    HeaderState, SEGMENT_HEADER_BYTES, list_segments, read_segment_header, segment_name,
+    HeaderState, SEGMENT_HEADER_BYTES, list_segments, read_segment_header, segment_name, sound_base,
 };
 use crate::error::{Error, Result};
 
@@ -298,4 +298,22 @@ pub(super) fn wipe_remains(disk: &dyn Disk, recovered: &Recovered) -> Result<()>
     let zeros = vec![0; (until - from) as usize];
     file.write_at(&zeros, from).map_err(Error::io(&last.path, "write"))?;
     file.sync().map_err(Error::io(&last.path, "sync"))
+}
+
+/// Returns where the newest unbroken row of segments begins; zero if there is none. For when
+/// nothing else tells where the log is needed from: what stands before a gap was released.
+pub(crate) fn oldest_position(disk: &dyn Disk, folder: &Path) -> Result<Lsn> {
+    let mut oldest = Lsn(0);
+    let mut follows = None;
+    for number in list_segments(disk, folder)? {
+        let path = folder.join(segment_name(number));
+        let file = disk.open(&path, OpenMode::Read).map_err(Error::io(&path, "open"))?;
+        if let Some(base) = sound_base(&*file, number).map_err(Error::io(&path, "read"))? {
+            if follows != Some(number) {
+                oldest = base;
+            }
+            follows = Some(number + 1);
+        }
+    }
+    Ok(oldest)
 }

@@ -180,6 +180,17 @@ fn decode_segment_header(
     }
 }
 
+/// Returns where a segment begins, if its header is sound, whatever database it belongs to.
+pub(super) fn sound_base(file: &dyn File, number: u64) -> io::Result<Option<Lsn>> {
+    let mut bytes = [0; FIELDS_END];
+    let read = file.read_at(&mut bytes, 0)?;
+    let id = bytes.last_chunk::<16>().copied().unwrap_or_default();
+    match decode_segment_header(&bytes[..read], number, id) {
+        Ok(HeaderState::Used { base }) => Ok(Some(base)),
+        _ => Ok(None),
+    }
+}
+
 /// Returns the segment numbers in a folder, in order.
 pub(super) fn list_segments(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
     let names = match disk.list(folder) {
@@ -189,4 +200,33 @@ pub(super) fn list_segments(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> 
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Returns the numbers and lengths of the segment files in a folder, in order.
+pub(crate) fn list_segment_files(disk: &dyn Disk, folder: &Path) -> Result<Vec<(u64, u64)>> {
+    let length = |number| {
+        let path = folder.join(segment_name(number));
+        let file = disk.open(&path, OpenMode::Read).map_err(Error::io(&path, "open"))?;
+        Ok((number, file.len().map_err(Error::io(&path, "read the length of"))?))
+    };
+    list_segments(disk, folder)?.into_iter().map(length).collect()
+}
+
+/// Begins a log anew, in a segment of this number that holds the stream from `base` on.
+///
+/// # Durability
+/// The segment and its header survive a crash once this returns.
+pub(crate) fn begin_at(
+    disk: &dyn Disk,
+    folder: &Path,
+    database_id: [u8; 16],
+    number: u64,
+    base: Lsn,
+) -> Result<()> {
+    /// As short as a new database's first one, in bytes.
+    const FILE_BYTES: u64 = 1 << 20;
+    let segment = Segment::prepare(disk, folder, number, FILE_BYTES, None)?;
+    let header = encode_segment_header(number, base, database_id);
+    segment.file.write_at(&header, 0).map_err(Error::io(&segment.path, "write"))?;
+    segment.file.sync().map_err(Error::io(&segment.path, "sync"))
 }
