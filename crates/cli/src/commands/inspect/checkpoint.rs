@@ -1,0 +1,123 @@
+//! `holm inspect checkpoint`.
+
+use std::path::{Path, PathBuf};
+
+use env::RealDisk;
+use serde_json::{Value, json};
+use storage::directory::table_name;
+use storage::manifest::Manifest;
+use storage::table::{BlockLine, BlockRole, Table, TableDescription};
+
+use super::{database, key_json, key_text};
+use crate::commands::Context;
+use crate::exit::{Code, Failure, Result};
+use crate::table::{bytes, grouped, plain};
+
+pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
+    let files = match file {
+        Some(file) => vec![file.to_path_buf()],
+        None => live_tables(context)?,
+    };
+    if files.is_empty() && !context.output.is_json() {
+        return context.output.line("there is no checkpoint yet: all is in the log");
+    }
+    let mut damaged = 0;
+    for path in files {
+        let table = Table::open(&RealDisk, &path)?.describe()?;
+        damaged += table.blocks.iter().filter(|block| block.damage.is_some()).count();
+        if context.output.is_json() {
+            context.output.json(&json(&path, &table))?;
+        } else {
+            print(context, &path, &table)?;
+        }
+    }
+    context.output.flush()?;
+    match damaged {
+        0 => Ok(()),
+        _ => Err(Failure::with_code(
+            Code::Damaged,
+            format!(
+                "{damaged} blocks are damaged: restore a copy, or see what `holm repair` could save"
+            ),
+        )),
+    }
+}
+
+fn live_tables(context: &Context) -> Result<Vec<PathBuf>> {
+    let (directory, _) = database(context)?;
+    let (state, _) = Manifest::read(&RealDisk, &directory)?;
+    Ok(state
+        .tables
+        .keys()
+        .map(|&number| directory.join("tables").join(table_name(number)))
+        .collect())
+}
+
+fn print(context: &mut Context, path: &Path, table: &TableDescription) -> Result {
+    let properties = &table.properties;
+    context.output.line(&format!(
+        "{}: {}, format {}, {} versions of {} keys, {} tombstones, by {}",
+        path.display(),
+        bytes(table.bytes),
+        table.format_version,
+        grouped(properties.entries),
+        grouped(properties.distinct_keys),
+        grouped(properties.tombstones),
+        properties.creator,
+    ))?;
+    let rows = table.blocks.iter().map(|block| {
+        let span = block.span.as_ref().map(|[(first, first_ts), (last, last_ts)]| {
+            format!("{} @{first_ts} .. {} @{last_ts}", key_text(first), key_text(last))
+        });
+        let damage = block.damage.as_ref().map(|damage| format!("DAMAGED: {damage}"));
+        vec![
+            block.offset.to_string(),
+            block.bytes.to_string(),
+            role(block).to_string(),
+            block.entries.to_string(),
+            damage.or(span).unwrap_or_default(),
+        ]
+    });
+    context.output.line(&plain(&["offset", "bytes", "block", "entries", "holds"], rows))
+}
+
+fn json(path: &Path, table: &TableDescription) -> Value {
+    let properties = &table.properties;
+    let blocks = table.blocks.iter().map(|block| {
+        let [first, last] = match &block.span {
+            Some([(first, _), (last, _)]) => [key_json(first), key_json(last)],
+            None => [Value::Null, Value::Null],
+        };
+        json!({
+            "role": role(block),
+            "offset": block.offset,
+            "bytes": block.bytes,
+            "entries": block.entries,
+            "tombstones": block.tombstones,
+            "first": first,
+            "last": last,
+            "damage": block.damage,
+        })
+    });
+    json!({
+        "file": path.display().to_string(),
+        "format_version": table.format_version,
+        "bytes": table.bytes,
+        "versions": properties.entries,
+        "keys": properties.distinct_keys,
+        "tombstones": properties.tombstones,
+        "creator": properties.creator,
+        "blocks": blocks.collect::<Vec<_>>(),
+    })
+}
+
+fn role(block: &BlockLine) -> &'static str {
+    match block.role {
+        BlockRole::Data => "data",
+        BlockRole::Filter => "filter",
+        BlockRole::Index => "index",
+        BlockRole::TopIndex => "top index",
+        BlockRole::Properties => "properties",
+        BlockRole::Footer => "footer",
+    }
+}

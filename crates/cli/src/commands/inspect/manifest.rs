@@ -1,0 +1,79 @@
+//! `holm inspect manifest`.
+
+use std::path::Path;
+
+use env::RealDisk;
+use serde_json::{Value, json};
+use storage::manifest::{Manifest, TableMeta};
+
+use super::{database, key_json, key_text};
+use crate::commands::Context;
+use crate::exit::Result;
+use crate::table::{bytes, grouped, pairs, plain};
+
+pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
+    let directory = match file {
+        Some(file) => file.parent().unwrap_or(Path::new(".")).to_path_buf(),
+        None => database(context)?.0,
+    };
+    let (state, id) = Manifest::read(&RealDisk, &directory)?;
+    let output = &mut context.output;
+    if output.is_json() {
+        return output.json(&json!({
+            "database_id": id.to_string(),
+            "checkpoint_timestamp": state.checkpoint_ts.raw(),
+            "log_start": state.log_start,
+            "log_index": state.log_index,
+            "next_file_number": state.next_file_number,
+            "oldest_readable": state.gc_watermark.raw(),
+            "last_timestamp": state.last_ts.raw(),
+            "tables": state.tables.values().map(json).collect::<Vec<_>>(),
+        }));
+    }
+    output.line(&pairs([
+        ("database", id.to_string()),
+        ("checkpoint at", format!("@{}", state.checkpoint_ts)),
+        ("log from position", state.log_start.to_string()),
+        ("log index", state.log_index.to_string()),
+        ("next file", state.next_file_number.to_string()),
+        ("oldest readable", format!("@{}", state.gc_watermark)),
+        ("last timestamp", format!("@{}", state.last_ts)),
+    ]))?;
+    if state.tables.is_empty() {
+        return Ok(());
+    }
+    let rows = state.tables.values().map(|table| {
+        let bounds = table.bounds.as_ref();
+        let keys =
+            bounds.map(|it| format!("{} .. {}", key_text(&it.first_key), key_text(&it.last_key)));
+        vec![
+            table.number.to_string(),
+            table.level.to_string(),
+            bytes(table.bytes),
+            grouped(table.entries),
+            grouped(table.tombstones),
+            keys.unwrap_or_default(),
+        ]
+    });
+    output.line("")?;
+    output.line(&plain(&["table", "level", "bytes", "versions", "tombstones", "keys"], rows))
+}
+
+fn json(table: &TableMeta) -> Value {
+    let bounds = table.bounds.as_ref().map(|bounds| {
+        json!({
+            "first": key_json(&bounds.first_key),
+            "last": key_json(&bounds.last_key),
+            "oldest_timestamp": bounds.ts_min.raw(),
+            "newest_timestamp": bounds.ts_max.raw(),
+        })
+    });
+    json!({
+        "number": table.number,
+        "level": table.level,
+        "bytes": table.bytes,
+        "versions": table.entries,
+        "tombstones": table.tombstones,
+        "bounds": bounds,
+    })
+}
