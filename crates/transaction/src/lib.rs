@@ -46,3 +46,6 @@ pub use write_set::{Savepoint, WriteSet};
 #[cfg(test)]
 #[cfg(not(shuttle))]
 mod tests;
+#[cfg(test)]
+#[cfg(shuttle)]
+mod tests_shuttle;

@@ -247,7 +247,7 @@ impl Locks {
     }
 
     /// Returns whom a transaction waits for.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(crate) fn waits_for(&self, id: TransactionId) -> Option<TransactionId> {
         let table = lock(&self.table);
         let party = table.parties.get(&id).filter(|party| party.victim_of.is_none())?;
@@ -255,7 +255,7 @@ impl Locks {
     }
 
     /// Asserts what the table promises.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(crate) fn check_invariants(&self) {
         lock(&self.table).check_invariants();
     }

@@ -42,7 +42,7 @@ use crate::write_set::WriteSet;
 
 /// How many visible commits are remembered. Enough for the validations that are under way at any
 /// moment, and for conflicts to name the winner.
-const REMEMBERED_MAX: usize = 4096;
+const REMEMBERED_MAX: usize = if cfg!(shuttle) { 1 } else { 4096 };
 
 /// How many bytes of keys and values visible commits may hold on to, in bytes.
 const REMEMBERED_BYTES_MAX: usize = 8 << 20;
@@ -50,7 +50,7 @@ const REMEMBERED_BYTES_MAX: usize = 8 << 20;
 /// How many commits are checked inside the critical section; with more to check, the transaction is
 /// validated by the index first. A check costs a few nanoseconds, so this bounds the section to
 /// about a microsecond.
-const CHECKED_INSIDE_MAX: usize = 256;
+const CHECKED_INSIDE_MAX: usize = if cfg!(shuttle) { 1 } else { 256 };
 
 /// One commit in order.
 pub struct Commit {

@@ -84,7 +84,7 @@ impl Transaction {
     }
 
     /// Returns what the lock table calls it.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(crate) fn id(&self) -> TransactionId {
         self.id
     }

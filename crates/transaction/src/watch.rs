@@ -34,7 +34,7 @@ use crate::sequencer::{Commit, user_key};
 use crate::shard::Shard;
 
 /// How many commits wait for a slow reader before it is sent back to the version chains.
-const WAITING_MAX: usize = 4096;
+const WAITING_MAX: usize = if cfg!(shuttle) { 1 } else { 4096 };
 
 /// How many bytes of keys and values wait for a slow reader, in bytes.
 const WAITING_BYTES_MAX: usize = 8 << 20;

@@ -139,7 +139,7 @@ impl WriteSet {
     }
 
     /// Returns true if what is written over is kept.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(crate) fn keeps_undo(&self) -> bool {
         !self.live.is_empty() || !self.undo.is_empty()
     }
