@@ -122,7 +122,7 @@ impl Db {
             }
             let mut last = KeyspaceId::CATALOGUE.0;
             for row in txn.scan(&catalogue, ..) {
-                last = last.max(read_id(name, &row?.value)?.0);
+                last = last.max(read_id(name, row?.value())?.0);
             }
             let id = KeyspaceId(last + 1);
             txn.put(&catalogue, name, id.0.to_be_bytes())?;
@@ -313,8 +313,8 @@ impl Db {
         let mut names = self.inner.names_mut();
         for row in snapshot.scan(&catalogue(), ..) {
             let row = row?;
-            let name = String::from_utf8_lossy(&row.key).into_owned();
-            names.insert(read_id(&name, &row.value)?, name.into());
+            let name = String::from_utf8_lossy(row.key()).into_owned();
+            names.insert(read_id(&name, row.value())?, name.into());
         }
         Ok(())
     }

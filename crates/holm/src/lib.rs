@@ -20,7 +20,7 @@
 //!
 //! let snapshot = db.snapshot();
 //! db.put(&users, "bob", "new")?;
-//! let names: Vec<_> = snapshot.scan(&users, ..).map(|row| row.map(|row| row.key)).collect::<Result<_, _>>()?;
+//! let names: Vec<_> = snapshot.scan(&users, ..).map(|row| row.map(|row| row.into_parts().0)).collect::<Result<_, _>>()?;
 //! assert_eq!(names, ["ada"]);
 //! db.close()?;
 //! # std::fs::remove_dir_all(&directory)?;

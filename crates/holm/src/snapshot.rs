@@ -76,7 +76,7 @@ pub(crate) enum ScanSource<'t> {
 /// # db.put(&fruit, "banana", "2")?;
 /// for row in db.snapshot().scan(&fruit, "a".."c").reverse().limit(1) {
 ///     let row = row?;
-///     assert_eq!((&row.key[..], &row.value[..]), (&b"banana"[..], &b"2"[..]));
+///     assert_eq!((row.key(), row.value()), (&b"banana"[..], &b"2"[..]));
 /// }
 /// # drop(db);
 /// # std::fs::remove_dir_all(&directory)?;

@@ -12,12 +12,12 @@
 //! counts as read is what was returned.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use base::KeyRange;
 use base::range::successor;
+use base::{KeyRange, text};
 use bytes::Bytes;
 use storage::memtable::{self, Direction, Memtable, Pin};
 
@@ -31,13 +31,44 @@ const BATCH_ROWS_MAX: usize = 256;
 /// Bytes after which a batch is closed: rows that are kept hold their whole batch in memory.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// One row of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One row of a scan. Owned: it keeps the bytes of its batch alive.
+#[derive(Clone)]
 pub struct Row {
-    /// The key.
-    pub key: Bytes,
-    /// The value.
-    pub value: Bytes,
+    /// The key, then the value: one counter to keep instead of two.
+    bytes: Bytes,
+    key_len: usize,
+}
+
+impl Row {
+    /// Returns the key.
+    pub fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_len]
+    }
+
+    /// Returns the value.
+    pub fn value(&self) -> &[u8] {
+        &self.bytes[self.key_len..]
+    }
+
+    /// Returns the key and the value, each as shared bytes.
+    pub fn into_parts(mut self) -> (Bytes, Bytes) {
+        let value = self.bytes.split_off(self.key_len);
+        (self.bytes, value)
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Row) -> bool {
+        (self.key(), self.value()) == (other.key(), other.value())
+    }
+}
+
+impl Eq for Row {}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", text::escape(self.key()), text::escape(self.value()))
+    }
 }
 
 /// What a scan reads from.
@@ -72,12 +103,18 @@ pub struct Scan<'t> {
     head: Option<memtable::Row<'t>>,
     /// The last key merged from the buffered writes or over them.
     passed: Option<Bytes>,
-    batch: VecDeque<Row>,
+    /// The rows of the batch, one behind the other.
+    batch: Bytes,
+    /// Where in it each row's key and value end.
+    ends: Vec<(usize, usize)>,
+    /// How many rows of the batch were returned.
+    taken: usize,
+    /// How many rows the next batch gets.
     batch_rows: usize,
     /// Bytes at the start of each key that the caller does not want to see.
     hidden_prefix: usize,
-    /// The last key returned, prefix included.
-    returned: Option<Bytes>,
+    /// The last key returned from an earlier batch, without the hidden prefix.
+    returned_before: Option<Vec<u8>>,
     exhausted: bool,
 }
 
@@ -94,10 +131,12 @@ impl<'t> Scan<'t> {
             rows,
             head: None,
             passed: None,
-            batch: VecDeque::new(),
+            batch: Bytes::new(),
+            ends: Vec::new(),
+            taken: 0,
             batch_rows: BATCH_ROWS_MIN,
             hidden_prefix: 0,
-            returned: None,
+            returned_before: None,
             exhausted: false,
         }
     }
@@ -116,16 +155,20 @@ impl<'t> Scan<'t> {
 
     /// Copies the next rows into one buffer.
     fn fill(&mut self) {
-        let rows = self.batch_rows;
+        if self.source.reads.is_some() {
+            self.returned_before = self.last_returned().map(<[u8]>::to_vec);
+        }
+        let (rows, hidden) = (self.batch_rows, self.hidden_prefix);
         let mut bytes = Vec::new();
-        let mut ends: Vec<(usize, usize)> = Vec::with_capacity(rows);
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.clear();
         while ends.len() < rows && bytes.len() < BATCH_BYTES {
             let copied = self.merge_next(|key, value| {
                 if ends.is_empty() {
                     // Rows of one table tend to be of one size.
                     bytes.reserve(((key.len() + value.len() + 8) * rows).min(2 * BATCH_BYTES));
                 }
-                bytes.extend_from_slice(key);
+                bytes.extend_from_slice(key.get(hidden..).unwrap_or_default());
                 let key_end = bytes.len();
                 bytes.extend_from_slice(value);
                 ends.push((key_end, bytes.len()));
@@ -136,12 +179,21 @@ impl<'t> Scan<'t> {
             }
         }
         self.batch_rows = (self.batch_rows * 4).min(BATCH_ROWS_MAX);
-        let bytes = Bytes::from(bytes);
-        let mut start = 0;
-        for (key_end, end) in ends {
-            let row = Row { key: bytes.slice(start..key_end), value: bytes.slice(key_end..end) };
-            self.batch.push_back(row);
-            start = end;
+        self.batch = Bytes::from(bytes);
+        self.ends = ends;
+        self.taken = 0;
+    }
+
+    /// Returns where in the batch a row begins.
+    fn start_of(&self, row: usize) -> usize {
+        row.checked_sub(1).map_or(0, |before| self.ends[before].1)
+    }
+
+    /// Returns the last key returned, without the hidden prefix.
+    fn last_returned(&self) -> Option<&[u8]> {
+        match self.taken.checked_sub(1) {
+            Some(last) => Some(&self.batch[self.start_of(last)..self.ends[last].0]),
+            None => self.returned_before.as_deref(),
         }
     }
 
@@ -186,15 +238,17 @@ impl<'t> Scan<'t> {
     /// Records as read what was returned, and the gaps between.
     fn record(&mut self) {
         let Some(reads) = self.source.reads.take() else { return };
-        let whole = self.exhausted && self.batch.is_empty();
-        let range = match (&self.returned, self.direction) {
+        let whole = self.exhausted && self.taken == self.ends.len();
+        let prefix = &self.range.start[..self.hidden_prefix.min(self.range.start.len())];
+        let last = self.last_returned().map(|last| Bytes::from([prefix, last].concat()));
+        let range = match (last, self.direction) {
             _ if whole => self.range.clone(),
             (None, _) => return,
             (Some(last), Direction::Forward) => {
-                KeyRange { start: self.range.start.clone(), end: Some(successor(last)) }
+                KeyRange { start: self.range.start.clone(), end: Some(successor(&last)) }
             }
             (Some(last), Direction::Reverse) => {
-                KeyRange { start: last.clone(), end: self.range.end.clone() }
+                KeyRange { start: last, end: self.range.end.clone() }
             }
         };
         reads.borrow_mut().add_range(range);
@@ -223,15 +277,16 @@ impl Iterator for Scan<'_> {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
-        if self.batch.is_empty() && !self.exhausted {
+        if self.taken == self.ends.len() {
+            if self.exhausted {
+                return None;
+            }
             self.fill();
         }
-        let mut row = self.batch.pop_front()?;
-        if self.source.reads.is_some() {
-            self.returned = Some(row.key.clone());
-        }
-        row.key = row.key.slice(self.hidden_prefix.min(row.key.len())..);
-        Some(row)
+        let &(key_end, end) = self.ends.get(self.taken)?;
+        let start = self.start_of(self.taken);
+        self.taken += 1;
+        Some(Row { bytes: self.batch.slice(start..end), key_len: key_end - start })
     }
 }
 

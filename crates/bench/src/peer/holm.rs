@@ -123,7 +123,7 @@ impl Session for &Holm {
         let mut count = 0;
         for found in snapshot.scan(&self.rows, from..).limit(limit) {
             let found = found?;
-            row(&found.key, &found.value);
+            row(found.key(), found.value());
             count += 1;
         }
         Ok(count)
