@@ -36,7 +36,7 @@ use env::{Disk, OpenMode};
 use crate::batch::decode_batch;
 use crate::directory::{CreateMode, Directory};
 use crate::error::{Error, Result};
-use crate::manifest::{Edit, Manifest, State, TableMeta};
+use crate::manifest::{Edit, MANIFEST_NAME, Manifest, State, TableMeta};
 use crate::memtable::Memtable;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::table::{Table, TableBuilder, TableOptions};
@@ -149,6 +149,9 @@ impl Engine {
         };
         let mut manifest = directory.open_manifest()?;
         let state = manifest.state().clone();
+        // What was read may be what a process wrote that died before it synced it. Whoever acts upon
+        // it, by removing what it does not name, first makes it durable.
+        disk.sync_dir(path).map_err(Error::io(path, "sync"))?;
         let orphans = directory.orphans(&state)?;
         for orphan in &orphans {
             disk.remove(orphan).map_err(Error::io(orphan, "remove"))?;
@@ -158,10 +161,11 @@ impl Engine {
         let checkpoint_versions = load_tables(&directory, &state, &mut memtable)?;
         let log_start = Lsn(state.log_start);
         let wal_path = directory.wal_path();
-        let mut last_ts = state.last_ts;
+        let (mut last_ts, mut replayed) = (state.last_ts, 0);
         let mut replay = memtable.replay();
         let recovered = wal::read_log(&*disk, &wal_path, directory.id().0, log_start, |record| {
             last_ts = last_ts.max(record.timestamp);
+            replayed += u64::from(record.kind == RecordKind::Entry);
             each_write(&wal_path, &record, |key, value| {
                 replay.insert(key, record.timestamp, value);
             })
@@ -172,7 +176,7 @@ impl Engine {
             created: directory.is_new(),
             clean: recovered.closed || directory.is_new(),
             checkpoint_versions,
-            replayed: recovered.records - u64::from(recovered.closed),
+            replayed,
             torn_bytes: recovered.torn_bytes,
             orphans: orphans.len() as u64,
         };
@@ -288,6 +292,7 @@ impl Engine {
         // Else a crash could leave a log that ends before the point it is needed from.
         self.wal.sync_to(log_start)?;
         let mut manifest = lock(&self.manifest);
+        manifest.check_certain()?;
         let number = manifest.state().next_file_number;
         let path = self.directory.table_path(number);
         let (meta, floor) = match self.write_table(number, &path, visible) {
@@ -298,25 +303,36 @@ impl Engine {
                 return Err(error);
             }
         };
+        if floor > visible {
+            // The floor rose meanwhile, and versions up to it stand in for older ones that are
+            // forgotten already. They are not in the table, so the log must not lose them.
+            self.wal.sync_to(self.wal.next())?;
+        }
         let bytes = meta.bytes;
         let replaced: Vec<u64> = manifest.state().tables.keys().copied().collect();
-        manifest.apply(&Edit {
+        // A crash may have taken the newest records before; the index never goes back.
+        let log_index = self.wal.last_index().max(manifest.state().log_index);
+        let applied = manifest.apply(&Edit {
             added: vec![meta],
             removed: replaced.clone(),
             checkpoint_ts: Some(visible),
             log_start: Some(log_start.0),
-            log_index: Some(self.wal.last_index()),
+            log_index: Some(log_index),
             gc_watermark: Some(floor),
             last_ts: Some(visible),
             ..Edit::default()
-        })?;
+        });
+        if applied.is_err() && manifest.check_certain().is_ok() {
+            let _ = self.directory.disk().remove(&path);
+        }
+        applied?;
         drop(manifest);
         self.log_start.store(log_start.0, Ordering::Relaxed);
         self.checkpoint_bytes.store(bytes, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         for number in replaced {
-            let path = self.directory.table_path(number);
-            self.directory.disk().remove(&path).map_err(Error::io(&path, "remove"))?;
+            // The checkpoint is in force already. What cannot be removed now goes at the next opening.
+            let _ = self.directory.disk().remove(&self.directory.table_path(number));
         }
         self.wal.release_before(log_start)
     }
@@ -330,6 +346,10 @@ impl Engine {
         visible: Timestamp,
     ) -> Result<(TableMeta, Timestamp)> {
         let disk = self.directory.disk();
+        // A checkpoint that failed may have left one that it could not remove.
+        if disk.exists(path).map_err(Error::io(path, "look for"))? {
+            disk.remove(path).map_err(Error::io(path, "remove"))?;
+        }
         let file = disk.open(path, OpenMode::CreateNew).map_err(Error::io(path, "create"))?;
         let mut builder = TableBuilder::new(file, path, self.table_options.clone());
         // A pin at the floor keeps every version that may still be asked for by timestamp.
@@ -356,15 +376,19 @@ impl Engine {
     /// `Damaged` for the first thing that is wrong.
     pub fn verify(&self) -> Result<Verified> {
         let _files = lock(&self.files);
-        let state = lock(&self.manifest).state().clone();
+        let (disk, path) = (&**self.directory.disk(), self.directory.path());
+        Directory::read_id(disk, path)?;
+        let state = {
+            let manifest = lock(&self.manifest);
+            let (found, _) = Manifest::read(disk, path)?;
+            if found != *manifest.state() && manifest.check_certain().is_ok() {
+                let what = "it is sound, and not the manifest that is in use";
+                return Err(Error::damaged(&path.join(MANIFEST_NAME), 0, what));
+            }
+            manifest.state().clone()
+        };
         let durable = self.wal.durable();
-        verify_files(
-            &**self.directory.disk(),
-            self.directory.path(),
-            &state,
-            self.directory.id().0,
-            Some(durable),
-        )
+        verify_files(disk, path, &state, self.directory.id().0, Some(durable))
     }
 
     /// Closes the database: makes everything durable and marks the log as complete.
@@ -452,17 +476,8 @@ pub(crate) fn verify_files(
     let tables: PathBuf = path.join(crate::directory::TABLES_FOLDER);
     for (&number, meta) in &state.tables {
         let table = Table::open(disk, &tables.join(crate::directory::table_name(number)))?;
+        meta.check(&table)?;
         let found = table.verify()?;
-        if found.entries != meta.entries || table.bytes() != meta.bytes {
-            let what = format!(
-                "it holds {} versions in {} bytes, the manifest says {} in {}",
-                found.entries,
-                table.bytes(),
-                meta.entries,
-                meta.bytes
-            );
-            return Err(Error::damaged(table.path(), 0, what));
-        }
         verified.tables += 1;
         verified.versions += found.entries;
         verified.table_bytes += found.bytes;

@@ -350,6 +350,20 @@ impl Manifest {
         &self.state
     }
 
+    /// Checks that it is known which state is on disk: no switch failed half-way.
+    ///
+    /// # Errors
+    /// [`Error::Io`] saying so; nothing helps but to open the database anew.
+    pub fn check_certain(&self) -> Result<()> {
+        if self.is_uncertain {
+            let what = "an earlier switch of it failed, and nobody knows which state is on disk: \
+                        close the database and open it again";
+            let path = self.directory.join(MANIFEST_NAME);
+            return Err(Error::Io { path, action: "switch", source: std::io::Error::other(what) });
+        }
+        Ok(())
+    }
+
     /// Changes the state. The files of added tables must be durable, their names included, before;
     /// the files of removed tables may be deleted after.
     ///
@@ -365,12 +379,7 @@ impl Manifest {
     /// # Panics
     /// As [`State::apply`].
     pub fn apply(&mut self, edit: &Edit) -> Result<()> {
-        if self.is_uncertain {
-            let what = "an earlier switch of it failed, and nobody knows which state is on disk: \
-                        close the database and open it again";
-            let path = self.directory.join(MANIFEST_NAME);
-            return Err(Error::Io { path, action: "switch", source: std::io::Error::other(what) });
-        }
+        self.check_certain()?;
         let mut state = self.state.clone();
         state.apply(edit);
         let bytes = state.encode(self.id);

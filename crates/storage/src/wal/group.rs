@@ -18,7 +18,7 @@ use std::sync::Arc;
 use base::{Timestamp, checksum};
 use env::{AlignedBuffer, Disk, WRITE_ALIGN};
 
-use super::reader::{Recovered, SegmentSummary, wipe_remains};
+use super::reader::{Recovered, SegmentSummary, make_durable, wipe_remains};
 use super::record::{self, EMBEDDED_GROUP, RecordKind};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_segment_header};
 use super::{Lsn, segment_name};
@@ -146,6 +146,7 @@ impl Wal {
         last_index: u64,
     ) -> Result<Wal> {
         wipe_remains(&*disk, recovered)?;
+        make_durable(&*disk, recovered)?;
         let next = recovered.end.next.max(FIRST);
         for &number in &recovered.unused {
             let path = folder.join(segment_name(number));
@@ -419,18 +420,25 @@ impl Wal {
         loop {
             let path = {
                 let mut queue = lock(&self.queue);
-                let covered = queue.older.pop_front_if(|oldest| oldest.end <= position);
-                let Some(oldest) = covered else { return Ok(()) };
-                queue.stats.segments -= 1;
+                // Where the stream goes on is told by the next segment's header alone, and that is
+                // written with its first records.
+                let durable = self.durable();
+                let Some(oldest) = queue.older.front() else { return Ok(()) };
+                if oldest.end > position || oldest.end >= durable {
+                    return Ok(());
+                }
+                let oldest = oldest.clone();
                 if queue.spares.len() < self.options.spares_max
                     && oldest.file_bytes >= self.next_segment_bytes(&queue)
                 {
+                    queue.forget_oldest();
                     queue.spares.push((oldest.path, oldest.file_bytes));
                     continue;
                 }
                 oldest.path
             };
             self.disk.remove(&path).map_err(Error::io(&path, "remove"))?;
+            lock(&self.queue).forget_oldest();
         }
     }
 
@@ -479,6 +487,11 @@ impl Queue {
     fn lists_current_thread(&self) -> bool {
         let id = current_thread().id();
         self.sleeping.iter().any(|(_, thread)| thread.id() == id)
+    }
+
+    fn forget_oldest(&mut self) {
+        self.older.pop_front();
+        self.stats.segments -= 1;
     }
 
     fn wants_segment(&self) -> bool {

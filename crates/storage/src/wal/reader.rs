@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use base::Timestamp;
-use env::{Disk, File, OpenMode, WRITE_ALIGN};
+use env::{AlignedBuffer, Disk, File, OpenMode, WRITE_ALIGN};
 
 use super::Lsn;
 use super::record::{self, Record, RecordKind};
@@ -49,6 +49,8 @@ pub struct LogEnd {
     pub last_index: Option<u64>,
     /// The timestamp of the last record that was read.
     pub last_timestamp: Timestamp,
+    /// All below is known to have been durable: a record that was read vouches for it.
+    vouched: Lsn,
     /// Where in the last segment's file remains of unsynced records end, in bytes; zero if there
     /// are none.
     remains_end: u64,
@@ -112,8 +114,8 @@ pub(crate) fn read_log_through_damage(
     start: Lsn,
     mut visit: impl FnMut(Record<'_>) -> Result<()>,
 ) -> Result<(Recovered, Option<DamagedSpan>)> {
-    let mut recovered =
-        Recovered { end: LogEnd { next: start, ..LogEnd::default() }, ..Recovered::default() };
+    let end = LogEnd { next: start, vouched: start, ..LogEnd::default() };
+    let mut recovered = Recovered { end, ..Recovered::default() };
     let used = match list_used(disk, folder, database_id, &mut recovered)? {
         Ok(used) => used,
         Err(damage) => return Ok((recovered, Some(damage))),
@@ -233,6 +235,7 @@ fn read_segment(
         recovered.records += 1;
         recovered.closed = record.kind == RecordKind::Close;
         recovered.end.last_index = Some(record.index);
+        recovered.end.vouched = recovered.end.vouched.max(record.synced);
         recovered.end.last_timestamp = recovered.end.last_timestamp.max(record.timestamp);
         lsn = Lsn(lsn.0 + taken);
         recovered.end.next = lsn;
@@ -298,6 +301,38 @@ pub(super) fn wipe_remains(disk: &dyn Disk, recovered: &Recovered) -> Result<()>
     let zeros = vec![0; (until - from) as usize];
     file.write_at(&zeros, from).map_err(Error::io(&last.path, "write"))?;
     file.sync().map_err(Error::io(&last.path, "sync"))
+}
+
+/// Writes the end of the log again, from where no later record vouches for it.
+///
+/// It was read, and yet it may not be on the disk: a process that died, or whose write failed, can
+/// leave bytes that are only in the system's memory. The next record will vouch for them. To sync
+/// them would not do, because a system forgets that a page is not written once a sync has failed;
+/// and to write the same bytes in place cannot hurt them.
+///
+/// # Durability
+/// All that was read is durable when this returns.
+pub(super) fn make_durable(disk: &dyn Disk, recovered: &Recovered) -> Result<()> {
+    let Some(last) = recovered.segments.last() else { return Ok(()) };
+    let offset_of = |lsn: Lsn| lsn.0 - last.base.0 + SEGMENT_HEADER_BYTES;
+    let align = WRITE_ALIGN as u64;
+    // With nothing vouched for in this segment, its header is not either.
+    let from = match recovered.end.vouched > last.base {
+        true => offset_of(recovered.end.vouched) / align * align,
+        false => 0,
+    };
+    let until = offset_of(recovered.end.next).next_multiple_of(align);
+    if from >= until {
+        return Ok(());
+    }
+    let file =
+        disk.open(&last.path, OpenMode::WriteDurable).map_err(Error::io(&last.path, "open"))?;
+    let mut bytes = vec![0; (until - from) as usize];
+    let read = file.read_at(&mut bytes, from).map_err(Error::io(&last.path, "read"))?;
+    let mut buffer = AlignedBuffer::with_capacity(bytes.len());
+    buffer.extend_from_slice(&bytes[..read]);
+    buffer.pad_to(bytes.len());
+    file.write_durable(&buffer, from).map_err(Error::io(&last.path, "write"))
 }
 
 /// Returns where the newest unbroken row of segments begins; zero if there is none. For when

@@ -1,0 +1,393 @@
+//! One test for each mistake that recovery, the release of the log and checkpoints have made.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base::{Timestamp, checksum};
+use env::{CrashMode, Disk, SimDisk};
+use storage::batch::encode_batch;
+use storage::table::TableOptions;
+use storage::wal::{Lsn, WalOptions};
+use storage::{Engine, EngineOptions, Error, Recovery, Result, Value};
+
+const PATH: &str = "db";
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        create: true,
+        owner: "test".into(),
+        new_id: [7; 16],
+        hash_seed: 7,
+        wal: WalOptions { segment_bytes_min: 8 << 10, segment_bytes_max: 8 << 10, spares_max: 1 },
+        table: TableOptions::default(),
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<(Engine, Recovery)> {
+    Engine::open(Arc::new(disk.clone()), Path::new(PATH), options())
+}
+
+fn engine(disk: &SimDisk) -> Engine {
+    open(disk).unwrap().0
+}
+
+fn ts(raw: u64) -> Timestamp {
+    Timestamp::from_raw(raw)
+}
+
+/// Commits one write as the shard does, without making it durable; returns where its record begins
+/// and ends.
+fn write(engine: &Engine, raw: u64, key: &str, value: Value<'_>) -> (Lsn, Lsn) {
+    let payload = encode_batch([(key.as_bytes(), value)].into_iter(), 100);
+    let span = engine.append(ts(raw), &payload, checksum::of(&[&payload])).unwrap();
+    assert!(engine.memtable().pin_writer().insert(key.as_bytes(), ts(raw), value));
+    span
+}
+
+/// As [`write`], durably.
+fn put(engine: &Engine, raw: u64, key: &str, value: &[u8]) -> Lsn {
+    let (_, end) = write(engine, raw, key, Value::Put(value));
+    sync(engine, end).unwrap();
+    end
+}
+
+fn sync(engine: &Engine, position: Lsn) -> Result<()> {
+    engine.sync_to_then(position, &|| ())
+}
+
+fn get(engine: &Engine, raw: u64, key: &str) -> Option<Vec<u8>> {
+    let pin = engine.memtable().pin(ts(raw)).unwrap();
+    pin.get(key.as_bytes()).map(|(_, value)| value.to_vec())
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    disk.list(&Path::new(PATH).join("wal")).unwrap()
+}
+
+fn tables(disk: &SimDisk) -> Vec<PathBuf> {
+    let names = disk.list(&Path::new(PATH).join("tables")).unwrap();
+    names.into_iter().map(|name| Path::new(PATH).join("tables").join(name)).collect()
+}
+
+/// The calls that a checkpoint of everything makes, as the next one of this disk will.
+fn calls_of_checkpoint(disk: &SimDisk) -> Vec<String> {
+    let disk = disk.crash(CrashMode::KeepUnsynced);
+    let engine = engine(&disk);
+    disk.record_trace(true);
+    engine.checkpoint(engine.recovered_timestamp(), engine.log_next()).unwrap();
+    disk.trace()
+}
+
+fn position_of(calls: &[String], what: &str) -> u64 {
+    let found = calls.iter().position(|call| call.contains(what));
+    found.unwrap_or_else(|| panic!("no {what:?} in {calls:#?}")) as u64
+}
+
+/// A checkpoint notes the index that the log has reached, commits in flight included. When a crash
+/// took some of those, the next checkpoint found a lower index than the one noted, and panicked.
+#[test]
+fn a_checkpoint_goes_on_after_a_crash_took_records_that_the_one_before_had_counted() {
+    for seed in 0..40 {
+        let disk = SimDisk::new();
+        let first = engine(&disk);
+        put(&first, 1, "a", b"1");
+        // Two blocks each, so that a crash can keep one and lose the other.
+        let (begin, _) = write(&first, 2, "b", Value::Put(&[2; 1500]));
+        let (_, end) = write(&first, 3, "c", Value::Put(&[3; 1500]));
+        first.checkpoint(ts(1), begin).unwrap();
+        disk.stop_at(disk.operations());
+        sync(&first, end).unwrap_err();
+
+        let disk = disk.crash(CrashMode::Torn(seed));
+        let second = engine(&disk);
+        let newest = second.recovered_timestamp();
+        second.checkpoint(newest, second.log_next()).unwrap();
+        put(&second, 9, "d", b"9");
+        second.checkpoint(ts(9), second.log_next()).unwrap();
+        assert_eq!(get(&second, 9, "a").unwrap(), b"1", "seed {seed}");
+    }
+}
+
+/// A switch of the manifest that failed after the rename left its table named on the disk. The next
+/// checkpoint took the same number, found the file, and removed it on its way out.
+#[test]
+fn a_checkpoint_that_failed_half_way_is_not_removed_by_the_next_one() {
+    let disk = SimDisk::new();
+    let first = engine(&disk);
+    let end = put(&first, 1, "a", b"1");
+    let sync_of_rename = position_of(&calls_of_checkpoint(&disk), "rename") + 1;
+    disk.fail_at(disk.operations() + sync_of_rename, ErrorKind::Other);
+    first.checkpoint(ts(1), end).unwrap_err();
+    let named = tables(&disk);
+    assert_eq!(named.len(), 1);
+    for _ in 0..3 {
+        let again = first.checkpoint(ts(1), end).unwrap_err();
+        assert!(again.to_string().contains("open it again"), "{again}");
+        assert_eq!(tables(&disk), named, "it is left alone");
+    }
+    drop(first);
+    let second = engine(&disk);
+    assert_eq!(get(&second, 1, "a").unwrap(), b"1");
+    second.checkpoint(ts(1), second.log_next()).unwrap();
+}
+
+/// A checkpoint that failed before the switch left its table, and the next one could not create its
+/// own of the same number.
+#[test]
+fn a_checkpoint_that_failed_before_the_switch_leaves_nothing_and_is_tried_again() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    let end = put(&engine, 1, "a", b"1");
+    let calls = calls_of_checkpoint(&disk);
+    let rename = position_of(&calls, "rename");
+    for call in 0..rename {
+        disk.fail_at(disk.operations() + call, ErrorKind::StorageFull);
+        let error = engine.checkpoint(ts(1), end).unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{}: {error}", calls[call as usize]);
+        assert!(tables(&disk).is_empty(), "{}", calls[call as usize]);
+    }
+    // And if it cannot even clean up.
+    disk.fail_from(disk.operations() + rename - 1, ErrorKind::Other);
+    engine.checkpoint(ts(1), end).unwrap_err();
+    assert_eq!(tables(&disk).len(), 1);
+    disk.heal();
+    engine.checkpoint(ts(1), end).unwrap();
+    assert_eq!(tables(&disk).len(), 1);
+}
+
+/// The process died between the rename of the manifest and its sync. The next one believed the
+/// manifest, removed the tables it does not name, and the power went.
+#[test]
+fn a_manifest_that_was_never_synced_is_made_durable_before_anything_is_removed() {
+    for seed in 0..40 {
+        let disk = SimDisk::new();
+        let first = engine(&disk);
+        put(&first, 1, "a", b"1");
+        first.checkpoint(ts(1), first.log_next()).unwrap();
+        put(&first, 2, "a", b"2");
+        let sync_of_rename = position_of(&calls_of_checkpoint(&disk), "rename") + 1;
+        disk.fail_from(disk.operations() + sync_of_rename, ErrorKind::Other);
+        first.checkpoint(ts(2), first.log_next()).unwrap_err();
+        drop(first);
+        disk.heal();
+        let second = engine(&disk);
+        assert_eq!(get(&second, 2, "a").unwrap(), b"2", "seed {seed}");
+        let third = engine(&disk.crash(CrashMode::Torn(seed)));
+        assert_eq!(get(&third, 2, "a").unwrap(), b"2", "seed {seed}");
+    }
+}
+
+/// The last write of the log failed or was not finished when the process died, and what it had
+/// written was only in memory. The next process read it, and vouched for it with its own records.
+#[test]
+fn the_end_of_the_log_is_made_durable_before_records_vouch_for_it() {
+    for length in [10, 3_000, 7_000, 20_000] {
+        let disk = SimDisk::new();
+        let first = engine(&disk);
+        put(&first, 1, "a", b"1");
+        let (_, end) = write(&first, 2, "b", Value::Put(&vec![2; length]));
+        disk.fail_at(disk.operations(), ErrorKind::Other);
+        sync(&first, end).unwrap_err();
+        drop(first);
+        let second = engine(&disk);
+        let shown = get(&second, 2, "b").is_some();
+        put(&second, 3, "c", b"3");
+        let third = engine(&disk.crash(CrashMode::LoseUnsynced));
+        assert_eq!(get(&third, 3, "c").unwrap(), b"3", "length {length}");
+        assert_eq!(get(&third, 3, "b").is_some(), shown, "length {length}");
+        third.verify().unwrap();
+    }
+}
+
+/// The floor rose while a checkpoint waited for its turn: the versions that its own timestamp sees
+/// were forgotten already, for the sake of newer ones that were not on disk.
+#[test]
+fn a_floor_above_a_checkpoints_timestamp_loses_nothing() {
+    let disk = SimDisk::new();
+    let first = engine(&disk);
+    let end = put(&first, 1, "a", b"1");
+    write(&first, 2, "a", Value::Put(b"2"));
+    write(&first, 3, "b", Value::Put(b"3"));
+    first.memtable().raise_floor(ts(3));
+    assert_eq!(first.memtable().collect().versions, 1);
+    first.checkpoint(ts(1), end).unwrap();
+    let second = engine(&disk.crash(CrashMode::LoseUnsynced));
+    assert!(get(&second, 3, "a").is_some(), "a durable write is gone");
+}
+
+/// A checkpoint released the segment before the one that the log had just gone on to, whose header
+/// was not written yet: a crash then left a log folder in which no segment was in use.
+#[test]
+fn a_segment_is_released_only_once_the_next_one_has_begun_on_disk() {
+    let disk = SimDisk::new();
+    let first = engine(&disk);
+    let end = put(&first, 1, "a", &[1; 6_000]);
+    // Goes to the next segment, and stays in memory.
+    let (begin, _) = write(&first, 2, "b", Value::Put(&[2; 6_000]));
+    assert_eq!(begin, end);
+    first.checkpoint(ts(1), begin).unwrap();
+    for mode in [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced] {
+        let second = engine(&disk.crash(mode));
+        assert_eq!(get(&second, 1, "a").unwrap(), [1; 6_000], "{mode:?}");
+        put(&second, 2, "c", b"2");
+    }
+    // A later one releases it.
+    let oldest = segments(&disk).remove(0);
+    for raw in 3..9 {
+        put(&first, raw, "c", &[3; 6_000]);
+    }
+    first.checkpoint(ts(8), first.log_next()).unwrap();
+    assert!(!segments(&disk).contains(&oldest) || segments(&disk).len() < 4);
+}
+
+/// A segment whose removal failed was forgotten, and took space until the next opening.
+#[test]
+fn a_segment_that_cannot_be_removed_is_tried_again() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    for raw in 1..=8 {
+        put(&engine, raw, "a", &[1; 6_000]);
+    }
+    let many = segments(&disk).len();
+    assert!(many >= 8, "{many}");
+    disk.record_trace(true);
+    engine.checkpoint(ts(8), engine.log_next()).unwrap();
+    let after = segments(&disk).len();
+    assert!(after < 4, "{after}");
+
+    for raw in 11..=18 {
+        put(&engine, raw, "a", &[1; 6_000]);
+    }
+    let removal = position_of(&calls_of_checkpoint(&disk), ".wal");
+    disk.fail_at(disk.operations() + removal, ErrorKind::Other);
+    let error = engine.checkpoint(ts(18), engine.log_next()).unwrap_err();
+    assert!(error.to_string().contains(".wal: cannot remove"), "{error}");
+    engine.checkpoint(ts(18), engine.log_next()).unwrap();
+    assert!(segments(&disk).len() < 4, "{:?}", segments(&disk));
+}
+
+/// Marks of earlier clean closings were counted as transactions.
+#[test]
+fn an_opening_counts_the_transactions_it_replays() {
+    let disk = SimDisk::new();
+    for opening in 0..4 {
+        let (engine, recovery) = open(&disk).unwrap();
+        assert_eq!(recovery.replayed, opening, "opening {opening}");
+        assert!(recovery.clean);
+        put(&engine, opening + 1, "a", b"1");
+        engine.close().unwrap();
+    }
+}
+
+/// Verification went by the manifest in memory.
+#[test]
+fn verify_reads_the_manifest_and_the_format_file() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    put(&engine, 1, "a", b"1");
+    engine.checkpoint(ts(1), engine.log_next()).unwrap();
+    engine.verify().unwrap();
+    for name in ["MANIFEST", "FORMAT"] {
+        let path = Path::new(PATH).join(name);
+        let bytes = disk.read_file(&path).unwrap();
+        for offset in 0..bytes.len() as u64 {
+            disk.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
+            let error = engine.verify().unwrap_err();
+            assert!(error.to_string().contains(PATH), "{name}, offset {offset}: {error}");
+            disk.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
+        }
+    }
+    // A sound manifest of another day is not the one in use.
+    let path = Path::new(PATH).join("MANIFEST");
+    let old = disk.read_file(&path).unwrap();
+    put(&engine, 2, "a", b"2");
+    engine.checkpoint(ts(2), engine.log_next()).unwrap();
+    disk.write_file(&path, &old).unwrap();
+    assert!(matches!(engine.verify(), Err(Error::Damaged { path: found, .. }) if found == path));
+}
+
+/// A sound table with as many versions came under the live one's name, as from an old copy.
+#[test]
+fn a_table_that_is_sound_and_not_the_one_meant_is_damage() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    put(&engine, 1, "a", b"1");
+    engine.memtable().raise_floor(ts(1));
+    engine.checkpoint(ts(1), engine.log_next()).unwrap();
+    let old = disk.read_file(&tables(&disk)[0]).unwrap();
+    put(&engine, 2, "a", b"2");
+    engine.memtable().raise_floor(ts(2));
+    engine.memtable().collect();
+    engine.checkpoint(ts(2), engine.log_next()).unwrap();
+    let live = tables(&disk).remove(0);
+    disk.write_file(&live, &old).unwrap();
+    assert!(matches!(engine.verify(), Err(Error::Damaged { path, .. }) if path == live));
+    drop(engine);
+    assert!(matches!(open(&disk), Err(Error::Damaged { path, .. }) if path == live));
+}
+
+#[test]
+fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for raw in 1..=600 {
+                put(&engine, raw, &format!("key {}", raw % 50), &[raw as u8; 700]);
+                if raw % 3 == 0 {
+                    engine.prepare_segment().unwrap();
+                }
+                if raw % 40 == 0 {
+                    engine.checkpoint(ts(raw), engine.log_next()).unwrap();
+                }
+            }
+            done.store(true, Ordering::Release);
+        });
+        let verifier = scope.spawn(|| {
+            let mut rounds = 0;
+            while !done.load(Ordering::Acquire) {
+                engine.verify().unwrap();
+                rounds += 1;
+            }
+            rounds
+        });
+        writer.join().unwrap();
+        assert!(verifier.join().unwrap() > 0);
+    });
+    let checked = engine.verify().unwrap();
+    assert_eq!(checked.tables, 1);
+    drop(engine);
+    assert_eq!(get(&open(&disk).unwrap().0, 600, "key 49").unwrap(), [599_u64 as u8; 700]);
+}
+
+/// Segments are used again after a checkpoint; whatever their old records say, they stay dead.
+#[test]
+fn segments_used_again_never_bring_old_records_back() {
+    for seed in 0..30 {
+        let disk = SimDisk::new();
+        let first = engine(&disk);
+        let mut raw = 0;
+        for _ in 0..6 {
+            for _ in 0..5 {
+                raw += 1;
+                put(&first, raw, "a", format!("{raw}:{}", "x".repeat(1_500)).as_bytes());
+                first.prepare_segment().unwrap();
+            }
+            first.checkpoint(ts(raw), first.log_next()).unwrap();
+        }
+        assert!(segments(&disk).len() <= 3, "{:?}", segments(&disk));
+        let (_, end) = write(&first, raw + 1, "a", Value::Put(&[9; 5_000]));
+        disk.stop_at(disk.operations() + seed % 3);
+        let _ = sync(&first, end);
+        let second = engine(&disk.crash(CrashMode::Torn(seed)));
+        let newest = second.recovered_timestamp().raw();
+        assert!(newest == raw || newest == raw + 1, "seed {seed}: {newest}");
+        let value = get(&second, raw, "a").unwrap();
+        assert!(value.starts_with(format!("{raw}:").as_bytes()), "seed {seed}");
+        put(&second, newest + 1, "b", b"after");
+        second.verify().unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine on a simulated disk, where the library above cannot reach: one test for each mistake
+//! that was found in it, and what must hold between its files.
+//!
+//! The sweeps over all stops and faults are in `crates/holm/tests/crash`.
+
+mod engine;
+mod garbage;
