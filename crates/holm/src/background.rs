@@ -9,7 +9,7 @@
 //! They are two because a checkpoint takes seconds and a commit must not. Committers never wait for
 //! them: whoever waits for a commit does its disk work itself.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -79,10 +79,8 @@ impl Background {
         let interval = db.options.buffered_interval;
         let log = spawn("holm-log", &db.log_signal, db, move |db, signal| {
             // The interval lets commits gather that nobody waits for.
-            if db.wants_interval() && !db.has_pending() {
-                if !signal.pause(interval) {
-                    return;
-                }
+            if db.wants_interval() && !db.has_pending() && !signal.pause(interval) {
+                return;
             }
             db.log_work();
         })?;
@@ -102,10 +100,7 @@ impl Background {
             signal.stop();
         }
         for (_, thread) in threads {
-            // The last handle may be dropped by the thread itself; it cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
+            let _ = thread.join();
         }
     }
 }
@@ -126,14 +121,12 @@ fn spawn(
     db: &Arc<Inner>,
     work: impl Fn(&Arc<Inner>, &Signal) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    let signal = signal.clone();
-    // Weak: the threads must not keep the database open.
-    let db: Weak<Inner> = Arc::downgrade(db);
+    // The threads do not keep the database open: whoever closes it waits for them.
+    let (signal, db) = (signal.clone(), db.clone());
     let is_collector = name == "holm-checkpoint";
     std::thread::Builder::new().name(name.to_string()).spawn(move || {
         let every = is_collector.then_some(COLLECT_EVERY);
         while signal.wait(every) {
-            let Some(db) = db.upgrade() else { return };
             work(&db, &signal);
         }
     })

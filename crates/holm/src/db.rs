@@ -1,6 +1,7 @@
 //! The open database.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,10 +25,17 @@ use crate::watch::{Watch, WatchFrom};
 /// dropped. Share it between threads freely.
 #[derive(Clone)]
 pub struct Db {
-    inner: Arc<Inner>,
+    inner: Arc<Open>,
 }
 
-/// What all handles and transactions share.
+/// What handles and transactions hold: with the last of them the database is closed. The background
+/// holds [`Inner`] only and is ended first, so that nobody is left who has the directory open.
+pub(crate) struct Open {
+    inner: Arc<Inner>,
+    background: Background,
+}
+
+/// What all handles and transactions share, and the background with them.
 pub(crate) struct Inner {
     pub(crate) shard: Arc<Shard>,
     pub(crate) options: Options,
@@ -35,7 +43,6 @@ pub(crate) struct Inner {
     recovery: Recovery,
     names: RwLock<BTreeMap<KeyspaceId, Arc<str>>>,
     seeds: AtomicU64,
-    background: Background,
     pub(crate) log_signal: Arc<Signal>,
     pub(crate) checkpoint_signal: Arc<Signal>,
     /// True while there are commits in flight that somebody polls for.
@@ -88,7 +95,6 @@ impl Db {
             recovery,
             names: RwLock::default(),
             seeds: AtomicU64::new(environment.seed),
-            background: Background::default(),
             log_signal: Arc::default(),
             checkpoint_signal: Arc::default(),
             pending: AtomicBool::new(false),
@@ -96,10 +102,11 @@ impl Db {
             checkpoint_error: RwLock::default(),
             environment,
         });
-        let db = Db { inner };
+        let background = Background::default();
+        let db = Db { inner: Arc::new(Open { inner, background }) };
         db.load_names()?;
         if db.inner.environment.has_background {
-            db.inner.background.start(&db.inner).map_err(|error| {
+            db.inner.background.start(&db.inner.inner).map_err(|error| {
                 Error::Invalid(format!("the system starts no thread for the database: {error}"))
             })?;
         }
@@ -303,7 +310,7 @@ impl Db {
     pub fn close(self) -> Result<()> {
         self.sync()?;
         match Arc::try_unwrap(self.inner) {
-            Ok(mut inner) => inner.end(),
+            Ok(open) => open.end(),
             Err(_) => Ok(()),
         }
     }
@@ -452,14 +459,24 @@ impl Inner {
     fn names_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<KeyspaceId, Arc<str>>> {
         self.names.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn end(&mut self) -> Result<()> {
+impl Open {
+    fn end(&self) -> Result<()> {
         self.background.stop();
-        Ok(self.shard.engine().close()?)
+        Ok(self.inner.shard.engine().close()?)
     }
 }
 
-impl Drop for Inner {
+impl Deref for Open {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         // Whoever wants to know calls `close`; what was promised is on disk either way.
         let _ = self.end();

@@ -8,7 +8,7 @@ use transaction::{
     Durability, Error, Isolation, PendingCommit, Result, Savepoint, TransactionOptions,
 };
 
-use crate::db::Inner;
+use crate::db::Open;
 use crate::keyspace::Keyspace;
 use crate::snapshot::{Scan, ScanSource};
 
@@ -26,7 +26,7 @@ use crate::snapshot::{Scan, ScanSource};
 /// ```
 #[derive(Clone)]
 pub struct TransactionBuilder {
-    pub(crate) db: Arc<Inner>,
+    pub(crate) db: Arc<Open>,
     pub(crate) options: TransactionOptions,
 }
 
@@ -77,7 +77,7 @@ impl TransactionBuilder {
 /// began it.
 pub struct Transaction {
     pub(crate) core: transaction::Transaction,
-    pub(crate) db: Arc<Inner>,
+    pub(crate) db: Arc<Open>,
     /// The failure after which only another attempt helps, for `transact` to see even if the closure
     /// makes another error of it.
     pub(crate) must_retry: Option<Error>,
