@@ -194,7 +194,8 @@ impl Transaction {
     /// As [`Transaction::put`]. If the deletions exceed the transaction's limit, none is kept.
     pub fn delete_range(&mut self, range: KeyRange) -> Result<u64> {
         self.check_writable()?;
-        let keys: Vec<Bytes> = self.scan(range, Direction::Forward)?.map(|row| row.into_parts().0).collect();
+        let keys: Vec<Bytes> =
+            self.scan(range, Direction::Forward)?.map(|row| row.into_parts().0).collect();
         let before = self.writes.savepoint();
         for key in &keys {
             if let Err(error) = self.writes.write(key.clone(), None) {

@@ -16,6 +16,11 @@
 //! goes on in a thread of its own and says for whom; the command that lets it go on shows its answer.
 //! So there are threads, and still one order.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "scripts are files, and calls that wait need threads"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
@@ -454,7 +459,7 @@ fn scan_of(
 fn rows(scan: Scan<'_>, limit: usize) -> String {
     let rows = scan.hiding_prefix(SPACE.prefix().len()).take(limit);
     let rows: Vec<_> =
-        rows.map(|row| format!("{}={}", shown(&row.key), shown(&row.value))).collect();
+        rows.map(|row| format!("{}={}", shown(row.key()), shown(row.value()))).collect();
     if rows.is_empty() { "no rows".into() } else { rows.join(" ") }
 }
 
