@@ -15,11 +15,13 @@ mod exit;
 mod target;
 mod when;
 
+mod file_format;
 mod form;
 mod lines;
 mod output;
 mod progress;
 mod table;
+mod victim;
 
 use std::process::ExitCode;
 

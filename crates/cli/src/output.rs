@@ -1,6 +1,6 @@
 //! Standard output, in text or in JSON.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 
 use base::text;
 
@@ -30,10 +30,6 @@ impl Output {
 
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
-    }
-
-    pub(crate) fn is_terminal(&self) -> bool {
-        io::stdout().is_terminal()
     }
 
     /// Writes bytes as they are.

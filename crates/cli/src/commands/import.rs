@@ -1,15 +1,212 @@
-//! Later.
+//! `holm import`.
+//!
+//! Records are committed a batch at a time, without a promise; the promise is made once, at the end,
+//! with one sync. Each batch carries a note of how far the input has come, in a keyspace of its own
+//! and in the same transaction, so that after a crash records and note agree whatever was lost:
+//!
+//! ```text
+//!   batch 1 + note "to line 1000"   batch 2 + note "to line 2000"   batch 3, note removed   sync
+//!   ──────────────────────────────────────────── a crash anywhere: --continue goes on after the note
+//! ```
+
+mod batch;
+mod delimited;
+mod input;
+mod json_lines;
+mod note;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use holm::Db;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use self::batch::Batch;
+use self::delimited::Delimited;
+use self::input::Input;
+use self::json_lines::JsonLines;
+use self::note::{Note, Notes};
+use self::record::{Item, Shape};
 use super::Context;
-use crate::exit::Result;
-/// Later.
+use crate::exit::{Failure, Result, say};
+use crate::file_format::FileFormat;
+use crate::progress;
+use crate::table::grouped;
+
+/// Puts the records of a file into a keyspace.
+///
+/// JSON Lines and CSV files as `holm export` writes them are taken as they are. With --key, records
+/// of any shape are: the key is that field, and the value is --value's field or else the whole
+/// record, for JSON Lines as it stands in its line, for CSV as a JSON object of its columns. A field
+/// inside another one is named with a dot, as in `address.city`.
+///
+/// Nothing is promised before the closing line; it says that all records are durable. An import that
+/// was interrupted goes on where it was with --continue, once the part of the input before that place
+/// was found to be the same.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-/// Later.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ChildArgs {}
-pub(crate) fn run(_: &mut Context, _: Args) -> Result {
-    Ok(())
+pub(crate) struct Args {
+    /// The file; `-` is standard input.
+    file: PathBuf,
+
+    /// Its format; otherwise its name tells.
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+
+    /// The field that is the key.
+    #[arg(long, value_name = "FIELD")]
+    key: Option<String>,
+
+    /// The field that is the value; otherwise the whole record.
+    #[arg(long, value_name = "FIELD", requires = "key")]
+    value: Option<String>,
+
+    /// Passes over lines that hold no record, after saying which; otherwise the first one ends it.
+    #[arg(long)]
+    skip_bad: bool,
+
+    /// Goes on with an import that was interrupted.
+    #[arg(long = "continue")]
+    continues: bool,
 }
-pub(crate) fn run_child(_: &mut Context, _: ChildArgs) -> Result {
-    Ok(())
+
+/// Where records come from.
+enum Records {
+    Json(JsonLines),
+    Csv(Delimited),
+}
+
+impl Records {
+    fn next(&mut self) -> Result<Option<Item>> {
+        match self {
+            Records::Json(lines) => lines.next(),
+            Records::Csv(records) => records.next(),
+        }
+    }
+}
+
+pub(crate) fn run(context: &mut Context, args: Args) -> Result {
+    let format = FileFormat::choose(args.format, &args.file)?;
+    let mut input = Input::open(&args.file)?;
+    let db = context.target.open_or_create()?;
+    let keyspace = context.target.keyspace_to_write(&db)?;
+    let shape = Shape { key: args.key, value: args.value };
+    let notes = Notes::new(&db, keyspace.name(), &args.file)?;
+    let mut note = Note::new(format, &shape);
+    if args.continues
+        && let Some(found) = notes.read()?
+    {
+        note = found.continued(&note, &args.file)?;
+        input.pass_over(note.offset, note.crc, &args.file)?;
+    }
+    let already = note.records;
+    let bar = progress::bytes(input.total);
+    let mut import = Import {
+        batch: Batch::new(&db, keyspace),
+        notes,
+        note,
+        path: &args.file,
+        skip_bad: args.skip_bad,
+        bar,
+    };
+    import.run(&mut input, format, shape)?;
+    let note = import.finish(&db)?;
+    report(context, &note, already)
+}
+
+fn report(context: &mut Context, note: &Note, already: u64) -> Result {
+    if context.output.is_json() {
+        return context.output.json(&json!({
+            "records": note.records,
+            "continued_after": already,
+            "bad": note.bad,
+            "keyspace": context.target.keyspace,
+        }));
+    }
+    let mut line =
+        format!("imported {} records into {}", grouped(note.records), context.target.keyspace);
+    if already > 0 {
+        line.push_str(&format!(", {} of them before it was interrupted", grouped(already)));
+    }
+    if note.bad > 0 {
+        line.push_str(&format!(", passed over {} bad lines", grouped(note.bad)));
+    }
+    context.output.line(&line)
+}
+
+/// An import under way.
+struct Import<'a> {
+    batch: Batch<'a>,
+    notes: Notes<'a>,
+    /// How far it has come, the batch included.
+    note: Note,
+    path: &'a Path,
+    skip_bad: bool,
+    bar: ProgressBar,
+}
+
+impl Import<'_> {
+    fn run(&mut self, input: &mut Input, format: FileFormat, shape: Shape) -> Result {
+        let mut records = match format {
+            FileFormat::Jsonl => Records::Json(JsonLines::new(input, &self.note, shape)),
+            FileFormat::Csv => {
+                let mut records = Delimited::new(input, &self.note, shape);
+                self.note.columns = records.columns(self.path)?;
+                (self.note.offset, self.note.line) = records.place();
+                Records::Csv(records)
+            }
+        };
+        loop {
+            let read = records.next().map_err(|failure| failure.at(self.path.display()))?;
+            let Some(item) = read else { return Ok(()) };
+            match item.record {
+                Ok((key, value)) => {
+                    self.note.records += 1;
+                    self.batch.push(key, value);
+                }
+                Err(what) if self.skip_bad => {
+                    self.note.bad += 1;
+                    self.bar.suspend(|| say(&self.bad_line(item.line, &what)));
+                }
+                Err(what) => {
+                    // What stands before it is kept, so that mending the line is enough.
+                    self.commit(input)?;
+                    self.bar.finish_and_clear();
+                    return Err(self.refuse(item.line, &what));
+                }
+            }
+            (self.note.offset, self.note.line) = (item.end, item.next_line);
+            if self.batch.is_full() {
+                self.commit(input)?;
+                self.bar.set_position(self.note.offset);
+            }
+        }
+    }
+
+    /// Commits the batch and the note.
+    fn commit(&mut self, input: &mut Input) -> Result {
+        self.note.crc = input.crc_up_to(self.note.offset);
+        self.batch.commit(|txn| self.notes.write(txn, &self.note))
+    }
+
+    /// Commits the last batch, removes the note, and makes all of it durable.
+    fn finish(mut self, db: &Db) -> Result<Note> {
+        self.batch.commit(|txn| self.notes.remove(txn))?;
+        db.sync()?;
+        self.bar.finish_and_clear();
+        Ok(self.note)
+    }
+
+    fn bad_line(&self, line: u64, what: &str) -> String {
+        format!("{}: line {line}: {what}", self.path.display())
+    }
+
+    fn refuse(&self, line: u64, what: &str) -> Failure {
+        Failure::new(format!(
+            "{}: the {} records before it are imported; mend the line and go on with --continue, or \
+             pass over such lines with --skip-bad",
+            self.bad_line(line, what),
+            grouped(self.note.records)
+        ))
+    }
 }

@@ -68,8 +68,8 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     let Some(keyspace) = context.target.keyspace_to_read(&db)? else { return Ok(()) };
     for row in args.what.apply(snapshot.scan(&keyspace, args.what.range())) {
         let row = row?;
-        let value = (!args.what.keys_only).then_some(&row.value[..]);
-        context.output.row(&row.key, value)?;
+        let value = (!args.what.keys_only).then_some(row.value());
+        context.output.row(row.key(), value)?;
     }
     Ok(())
 }

@@ -56,8 +56,8 @@ fn sizes(db: &Db) -> Result<Vec<KeyspaceSize>> {
         for row in snapshot.scan(&keyspace, ..) {
             let row = row?;
             size.rows += 1;
-            size.key_bytes += row.key.len() as u64;
-            size.value_bytes += row.value.len() as u64;
+            size.key_bytes += row.key().len() as u64;
+            size.value_bytes += row.value().len() as u64;
         }
         Ok(size)
     };

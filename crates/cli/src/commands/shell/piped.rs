@@ -108,15 +108,15 @@ impl Screen for Output {
         }
         for (index, row) in first.map(Ok).into_iter().chain(rows).enumerate() {
             let row = row?;
-            let value = (!keys_only).then_some(&row.value[..]);
+            let value = (!keys_only).then_some(row.value());
             if index > 0 {
                 self.bytes(if is_json { b"," } else { b" " })?;
             }
             if is_json {
-                self.bytes(form::json_row(&row.key, value).as_bytes())?;
+                self.bytes(form::json_row(row.key(), value).as_bytes())?;
                 continue;
             }
-            let key = text::escape(&row.key).replace(' ', r"\x20").replace('=', r"\x3d");
+            let key = text::escape(row.key()).replace(' ', r"\x20").replace('=', r"\x3d");
             self.bytes(unmistakable(key).as_bytes())?;
             if let Some(value) = value {
                 self.bytes(b"=")?;

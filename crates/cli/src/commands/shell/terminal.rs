@@ -171,7 +171,7 @@ impl Screen for Terminal<'_> {
         let mut count = 0;
         for row in rows {
             let row = row?;
-            self.0.row(&row.key, (!keys_only).then_some(&row.value[..]))?;
+            self.0.row(row.key(), (!keys_only).then_some(row.value()))?;
             count += 1;
         }
         self.0.line(&format!("({} rows)", grouped(count)))
