@@ -70,6 +70,8 @@ pub struct Commit {
     owner: Option<TransactionId>,
     /// True once its versions are in the memtable.
     applied: AtomicBool,
+    /// True once somebody has polled for it.
+    is_polled: AtomicBool,
     /// Who polls for it.
     waker: Mutex<Option<Waker>>,
 }
@@ -83,6 +85,9 @@ impl Commit {
     /// Replaces the waker of whoever polls.
     pub(crate) fn set_waker(&self, waker: &Waker) {
         *lock(&self.waker) = Some(waker.clone());
+        // The poller looks at `visible` after this, and `publish` moves it before it looks at this:
+        // one of them sees the other.
+        self.is_polled.store(true, Ordering::SeqCst);
     }
 
     fn wake(&self) {
@@ -149,7 +154,7 @@ impl Sequencer {
 
     /// Returns the timestamp up to which all commits are visible.
     pub fn visible(&self) -> Timestamp {
-        Timestamp::from_raw(self.visible.load(Ordering::Acquire))
+        Timestamp::from_raw(self.visible.load(Ordering::SeqCst))
     }
 
     /// Puts a transaction in order: validates it against everything since its read timestamp, takes
@@ -171,9 +176,11 @@ impl Sequencer {
         let mut looked = false;
         let mut order = loop {
             let order = lock(&self.order);
-            let since = order.since(validated);
-            let is_short = order.commits.len() - since <= CHECKED_INSIDE_MAX;
-            if request.footprint.blind || (validated >= order.floor && (is_short || looked)) {
+            if request.footprint.blind {
+                break order;
+            }
+            let is_short = order.commits.len() - order.since(validated) <= CHECKED_INSIDE_MAX;
+            if validated >= order.floor && (is_short || looked) {
                 break order;
             }
             drop(order);
@@ -209,6 +216,7 @@ impl Sequencer {
             needs_sync: request.needs_sync,
             owner: request.owner,
             applied: AtomicBool::new(false),
+            is_polled: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         order.commits.push_back(commit.clone());
@@ -261,8 +269,9 @@ impl Sequencer {
     /// Moves `visible` over all commits that may be seen, hands them to the watches, and wakes
     /// whoever waits for them. `release` gives up a transaction's locks.
     pub(crate) fn publish(&self, durable: impl Fn() -> Lsn, release: impl Fn(TransactionId)) {
-        let mut order = lock(&self.order);
+        let mut order_guard = lock(&self.order);
         let durable = durable();
+        let order = &mut *order_guard;
         let before = order.shown;
         while let Some(commit) = order.commits.get(order.shown) {
             let is_durable = !commit.needs_sync || commit.end <= durable;
@@ -275,21 +284,27 @@ impl Sequencer {
         if order.shown == before {
             return;
         }
-        let shown: Vec<Arc<Commit>> = order.commits.range(before..order.shown).cloned().collect();
-        if let Some(last) = shown.last() {
-            self.visible.store(last.ts.raw(), Ordering::Release);
-        }
+        let visible = order.commits[order.shown - 1].ts;
+        self.visible.store(visible.raw(), Ordering::SeqCst);
+        // Those for whom more is to be done than to be seen; hardly any.
+        let wants_more = |commit: &&Arc<Commit>| {
+            commit.owner.is_some() || commit.is_polled.load(Ordering::SeqCst)
+        };
+        let shown = order.commits.range(before..order.shown);
+        let to_tell: Vec<Arc<Commit>> = shown.filter(wants_more).cloned().collect();
         // In commit order, and before anybody is told: a watch never lags behind an acknowledgement.
-        order.watches.retain(|watch| !watch.is_gone());
-        for watch in &order.watches {
-            shown.iter().for_each(|commit| watch.push(commit));
+        if !order.watches.is_empty() {
+            order.watches.retain(|watch| !watch.is_gone());
+            for watch in &order.watches {
+                order.commits.range(before..order.shown).for_each(|commit| watch.push(commit));
+            }
         }
         order.forget();
         if self.sleeping.load(Ordering::SeqCst) > 0 {
             self.moved.notify_all();
         }
-        drop(order);
-        for commit in shown {
+        drop(order_guard);
+        for commit in to_tell {
             if let Some(owner) = commit.owner {
                 release(owner);
             }
@@ -319,7 +334,8 @@ impl Sequencer {
                 drop(order);
                 return Err(log_failed());
             }
-            let Some(first) = order.commits.get(order.shown) else { continue };
+            // Nothing is hidden, so no commit of that timestamp is in order.
+            let Some(first) = order.commits.get(order.shown) else { return Ok(()) };
             let is_applied = first.applied.load(Ordering::Acquire);
             if is_applied && first.needs_sync && first.end > durable() {
                 let end = first.end;
@@ -393,6 +409,12 @@ impl Sequencer {
 impl Order {
     /// Returns the position of the first commit after a timestamp.
     fn since(&self, ts: Timestamp) -> usize {
+        // Most transactions are short: a few commits back from the end, and a search otherwise.
+        let recent = self.commits.iter().rev().take(CHECKED_INSIDE_MAX / 16);
+        let steps = recent.take_while(|commit| commit.ts > ts).count();
+        if steps < CHECKED_INSIDE_MAX / 16 {
+            return self.commits.len() - steps;
+        }
         self.commits.partition_point(|commit| commit.ts <= ts)
     }
 
