@@ -44,7 +44,10 @@ impl Store for Holm {
     }
 
     fn settle(&self) -> Result<()> {
-        Ok(self.db.sync()?)
+        self.db.sync()?;
+        // A checkpoint that the writes have caused is waited for.
+        self.db.maintain();
+        Ok(())
     }
 
     fn fsyncs(&self) -> Option<u64> {
