@@ -293,6 +293,10 @@ impl Engine {
         self.wal.sync_to(log_start)?;
         let mut manifest = lock(&self.manifest);
         manifest.check_certain()?;
+        if visible < manifest.state().checkpoint_ts || log_start.0 < manifest.state().log_start {
+            // Another checkpoint, of a later moment, was faster: it covers all of this one.
+            return Ok(());
+        }
         let number = manifest.state().next_file_number;
         let path = self.directory.table_path(number);
         let (meta, floor) = match self.write_table(number, &path, visible) {

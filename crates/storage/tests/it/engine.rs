@@ -242,6 +242,21 @@ fn a_segment_is_released_only_once_the_next_one_has_begun_on_disk() {
     assert!(!segments(&disk).contains(&oldest) || segments(&disk).len() < 4);
 }
 
+/// Two threads asked for a checkpoint, and the one that had looked first was served last: its edit
+/// took the manifest back, which panicked.
+#[test]
+fn a_checkpoint_that_a_later_one_overtook_has_nothing_left_to_do() {
+    let disk = SimDisk::new();
+    let first = engine(&disk);
+    let early = put(&first, 1, "a", b"1");
+    let late = put(&first, 2, "a", b"2");
+    first.checkpoint(ts(2), late).unwrap();
+    first.checkpoint(ts(1), early).unwrap();
+    assert_eq!(first.stats().checkpoint_ts, ts(2));
+    let second = engine(&disk.crash(CrashMode::LoseUnsynced));
+    assert_eq!(get(&second, 2, "a").unwrap(), b"2");
+}
+
 /// A segment whose removal failed was forgotten, and took space until the next opening.
 #[test]
 fn a_segment_that_cannot_be_removed_is_tried_again() {

@@ -3,5 +3,7 @@
 //!
 //! The sweeps over all stops and faults are in `crates/holm/tests/crash`.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod engine;
 mod garbage;
