@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
-use storage::{Engine, EngineStats, Recovery, Verified};
+use storage::{Engine, EngineStats, Error as StorageError, Recovery, Verified};
 use transaction::{
     Durability, Error, Isolation, PendingCommit, Result, Shard, ShardStats, TransactionOptions,
 };
@@ -366,8 +366,12 @@ impl Inner {
     pub(crate) fn order(&self, txn: transaction::Transaction) -> Result<PendingCommit> {
         let durability = txn.options().durability;
         let pending = txn.commit_pending(self.environment.clock.wall_ms());
-        let pending = pending.map_err(|error| self.name(error))?;
         let engine = self.shard.engine();
+        let pending = pending.map_err(|error| match engine.log_failure() {
+            // It lost against a commit that the log failed under, and will for ever.
+            Some(cause) if error.is_retryable() => StorageError::LogFailed { cause }.into(),
+            _ => self.name(error),
+        })?;
         let Some(end) = pending.log_end() else { return Ok(pending) };
         if durability != Durability::Sync {
             let unsynced = end.0.saturating_sub(engine.log_durable().0);

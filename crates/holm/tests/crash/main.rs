@@ -1,0 +1,30 @@
+//! What survives: the whole database on a simulated disk that stops, tears, refuses, fills up and
+//! rots at every place there is.
+//!
+//! ```text
+//!   workload ──► history: what was tried, what was acknowledged, what was promised
+//!      │            │
+//!      ▼            ▼
+//!   disk ── crash ── open ──► what is there must be a prefix of the history, whole transactions,
+//!                             no shorter than the promise
+//! ```
+//!
+//! | file | proves |
+//! |---|---|
+//! | `stops.rs` | a machine that stops at any operation, also while it recovers |
+//! | `faults.rs` | any call that fails, for once or until the disk is healed, and a full disk |
+//! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
+//! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
+//!
+//! `HOLM_CRASH_SEEDS` multiplies the seeds of the first two, `PROPTEST_CASES` sets those of the last;
+//! `scripts/crash-long` sets both.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod faults;
+mod history;
+mod rot;
+mod stops;
+mod threads;
+mod workload;
+mod world;
