@@ -108,7 +108,11 @@ fn write_rows(
             }
         }
         FileFormat::Csv => {
-            let failure = |error: csv::Error| failure(error.into());
+            // Not `into`, which would forget what kind of error of the system it was.
+            let failure = |error: csv::Error| match error.into_kind() {
+                csv::ErrorKind::Io(error) => failure(error),
+                other => failure(io::Error::other(format!("{other:?}"))),
+            };
             let mut csv = csv::Writer::from_writer(&mut out);
             csv.write_record(CSV_COLUMNS).map_err(failure)?;
             for row in rows {

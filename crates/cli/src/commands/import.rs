@@ -32,7 +32,7 @@ use super::Context;
 use crate::exit::{Failure, Result, say};
 use crate::file_format::FileFormat;
 use crate::progress;
-use crate::table::grouped;
+use crate::table::{count, grouped};
 
 /// Puts the records of a file into a keyspace.
 ///
@@ -123,13 +123,13 @@ fn report(context: &mut Context, note: &Note, already: u64) -> Result {
             "keyspace": context.target.keyspace,
         }));
     }
-    let mut line =
-        format!("imported {} records into {}", grouped(note.records), context.target.keyspace);
+    let keyspace = &context.target.keyspace;
+    let mut line = format!("imported {} into {keyspace}", count(note.records, "record"));
     if already > 0 {
         line.push_str(&format!(", {} of them before it was interrupted", grouped(already)));
     }
     if note.bad > 0 {
-        line.push_str(&format!(", passed over {} bad lines", grouped(note.bad)));
+        line.push_str(&format!(", passed over {}", count(note.bad, "bad line")));
     }
     context.output.line(&line)
 }
@@ -202,11 +202,14 @@ impl Import<'_> {
     }
 
     fn refuse(&self, line: u64, what: &str) -> Failure {
-        Failure::new(format!(
-            "{}: the {} records before it are imported; mend the line and go on with --continue, or \
-             pass over such lines with --skip-bad",
-            self.bad_line(line, what),
-            grouped(self.note.records)
-        ))
+        let before = match self.note.records {
+            0 => "nothing was imported: mend the line".to_string(),
+            records => format!(
+                "{} before it imported: mend the line and go on with --continue",
+                count(records, "record")
+            ),
+        };
+        let line = self.bad_line(line, what);
+        Failure::new(format!("{line}: {before}, or pass over such lines with --skip-bad"))
     }
 }

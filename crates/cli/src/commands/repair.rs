@@ -1,27 +1,84 @@
 //! `holm repair`.
 
-use super::Context;
-use crate::exit::{Code, Failure, Result, say};
+use std::path::Path;
+use std::sync::Arc;
 
-/// Shows what a damaged database would lose by being opened again, and does it if told so.
+use env::{Disk, RealDisk};
+use serde_json::json;
+use storage::repair::{self, RepairPlan};
+
+use super::Context;
+use crate::exit::{Code, Failure, Result};
+use crate::output::Output;
+use crate::table::grouped;
+
+/// Shows what of a damaged database can be kept and what would be lost, and keeps it if told so.
+///
+/// The files as they are now are copied beside it first, into the database's own directory, so that
+/// nothing is lost by trying. A copy from before the damage is better than any repair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Does it. Make a copy of the directory first.
+    /// Repairs; otherwise it only shows what would be done.
     #[arg(long)]
     yes: bool,
 }
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result {
-    let _ = args.yes;
-    match context.target.open().and_then(|db| Ok(db.verify()?)) {
-        Ok(_) => context.output.line("nothing is damaged, nothing to repair"),
-        Err(Failure::Said { code: Code::Damaged, message }) => {
-            say(&message);
-            Err(Failure::with_code(
-                Code::Damaged,
-                "this version cannot repair yet: restore a copy, and keep the damaged directory",
-            ))
-        }
-        Err(other) => Err(other),
+    let directory = context.target.directory()?;
+    if !directory.exists() {
+        return Err(context.target.missing());
     }
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let owner = format!("pid {}, holm repair", std::process::id());
+    let repair = if args.yes { repair::apply } else { repair::plan };
+    let plan = repair(&disk, directory, &owner)?;
+    show(&mut context.output, &plan, args.yes, directory)?;
+    context.output.flush()?;
+    match plan.is_needed() && !args.yes {
+        true => Err(Failure::with_code(
+            Code::Damaged,
+            format!(
+                "{}: nothing was changed: `holm repair --yes` does it, and keeps the files as they are \
+                 in {}",
+                context.target.db,
+                plan.copies.display()
+            ),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn show(output: &mut Output, plan: &RepairPlan, is_done: bool, directory: &Path) -> Result {
+    if output.is_json() {
+        return output.json(&json!({
+            "needed": plan.is_needed(),
+            "repaired": plan.is_needed() && is_done,
+            "damages": plan.damages,
+            "losses": plan.losses,
+            "kept_versions": plan.kept_versions,
+            "kept_transactions": plan.kept_transactions,
+            "last_timestamp": plan.last_ts.raw(),
+            "copies": plan.is_needed().then(|| plan.copies.display().to_string()),
+        }));
+    }
+    if !plan.is_needed() {
+        return output.line(&format!("{}: nothing is damaged", directory.display()));
+    }
+    for damage in &plan.damages {
+        output.line(&format!("damaged: {damage}"))?;
+    }
+    for loss in &plan.losses {
+        output.line(&format!("lost: {loss}"))?;
+    }
+    output.line(&format!(
+        "kept: {} versions, {} transactions of the log, up to @{}",
+        grouped(plan.kept_versions),
+        grouped(plan.kept_transactions),
+        plan.last_ts
+    ))?;
+    if is_done {
+        output
+            .line(&format!("repaired; the files as they were are in {}", plan.copies.display()))?;
+    }
+    Ok(())
 }

@@ -15,9 +15,12 @@ pub(super) struct Delimited {
     shape: Shape,
     columns: Vec<String>,
     record: ByteRecord,
-    /// Where the reader began: it counts from there.
+    /// Where the reader began: it counts bytes from there.
+    begin: u64,
+    /// Where the last record ended, and its line. Our own count: the reader's is behind by a line
+    /// where lines end with a carriage return and a line feed.
     offset: u64,
-    lines: u64,
+    line: u64,
 }
 
 impl Delimited {
@@ -33,8 +36,9 @@ impl Delimited {
             shape,
             columns: note.columns.clone(),
             record: ByteRecord::new(),
+            begin: note.offset,
             offset: note.offset,
-            lines: note.line - 1,
+            line: note.line,
         }
     }
 
@@ -51,6 +55,7 @@ impl Delimited {
                     "it is empty: a header with the columns' names is wanted".to_string(),
                 ));
             }
+            self.advance();
             let names = self.record.iter().map(|name| String::from_utf8(name.to_vec()));
             let names: std::result::Result<Vec<String>, _> = names.collect();
             self.columns =
@@ -73,10 +78,18 @@ impl Delimited {
         Ok(self.columns.clone())
     }
 
-    /// Returns where in the input the next record begins, in bytes, and its line.
+    /// Returns where in the input the last record ended, in bytes, and its line.
     pub(super) fn place(&self) -> (u64, u64) {
-        let position = self.reader.position();
-        (self.offset + position.byte(), self.lines + position.line())
+        (self.offset, self.line)
+    }
+
+    /// Goes to the end of the record that was read; returns the line that it began on.
+    fn advance(&mut self) -> u64 {
+        let end = self.begin + self.reader.position().byte();
+        let (feeds, leading) = self.reader.get_ref().line_feeds(self.offset, end);
+        let line = self.line + leading;
+        (self.offset, self.line) = (end, self.line + feeds);
+        line
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Item>> {
@@ -89,9 +102,9 @@ impl Delimited {
         if !read {
             return Ok(None);
         }
-        let begin = self.record.position().map_or(1, csv::Position::line);
+        let line = self.advance();
         let (end, next_line) = self.place();
-        Ok(Some(Item { line: self.lines + begin, next_line, end, record: self.record_of() }))
+        Ok(Some(Item { line, next_line, end, record: self.record_of() }))
     }
 
     fn record_of(&self) -> Record {

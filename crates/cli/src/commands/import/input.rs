@@ -95,6 +95,23 @@ impl Input {
     }
 }
 
+impl Tracked {
+    /// Returns how many line feeds there are between two places, and how many of them before
+    /// anything else. Neither place lies before what went into the checksum.
+    pub(super) fn line_feeds(&self, from: u64, to: u64) -> (u64, u64) {
+        let seen = self.seen.borrow();
+        let index = |place: u64| {
+            let ahead = usize::try_from(place - seen.offset).unwrap_or(usize::MAX);
+            ahead.min(seen.ahead.len())
+        };
+        let bytes = &seen.ahead[index(from)..index(to)];
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let leading = bytes.iter().position(|byte| !is_end(byte)).unwrap_or(bytes.len());
+        let feeds = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        (feeds(bytes), feeds(&bytes[..leading]))
+    }
+}
+
 impl Read for Tracked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
