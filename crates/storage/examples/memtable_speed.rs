@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p storage --example memtable_speed [keys [part of a name]]`
 
+#![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,8 @@
 //! The file lies in the given folder and is removed at the end. Reads mostly come from the page
 //! cache: what is measured is our work, unless the table is larger than the memory.
 
+#![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;

@@ -7,6 +7,8 @@
 //! The printer here decodes by the drawings in `block`, `filter`, `index`, `properties` and
 //! `footer`, on purpose without their code.
 
+#![expect(clippy::disallowed_methods, reason = "the golden files lie in the repository")]
+
 use std::fmt::Write;
 use std::path::PathBuf;
 
