@@ -14,10 +14,10 @@ pub use shuttle::sync::{
 };
 
 #[cfg(not(shuttle))]
-pub use std::thread::{Thread, current as current_thread, park};
+pub use std::thread::{Thread, current as current_thread, park, yield_now};
 
 #[cfg(shuttle)]
-pub use shuttle::thread::{Thread, current as current_thread, park};
+pub use shuttle::thread::{Thread, current as current_thread, park, yield_now};
 
 use std::sync::PoisonError;
 

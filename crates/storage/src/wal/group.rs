@@ -25,6 +25,7 @@ use super::{Lsn, segment_name};
 use crate::error::{Error, Result};
 use crate::sync::{
     AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Thread, current_thread, lock, park, wait,
+    yield_now,
 };
 
 /// How the log lays out its files.
@@ -90,6 +91,9 @@ struct Queue {
     sleeping: Vec<(Lsn, Thread)>,
     /// True while somebody writes.
     leading: bool,
+    /// How many records were taken to be written so far, and how many of them in the last batch.
+    records_taken: u64,
+    served_last: u64,
     /// What ended the log's life, if anything did.
     failed: Option<String>,
     /// The segment that records go to.
@@ -178,6 +182,8 @@ impl Wal {
             filling,
             sleeping: Vec::new(),
             leading: false,
+            records_taken: 0,
+            served_last: 0,
             failed: None,
             active,
             active_base,
@@ -305,9 +311,12 @@ impl Wal {
     }
 
     /// Takes the filling batch, writes it, and tells everybody.
-    fn lead(&self, mut queue: MutexGuard<'_, Queue>, on_durable: &dyn Fn()) {
+    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>, on_durable: &dyn Fn()) {
         queue.leading = true;
+        let mut queue = self.gather(queue);
         let until = queue.next;
+        queue.served_last = queue.stats.records - queue.records_taken;
+        queue.records_taken = queue.stats.records;
         let spare = queue.spare_buffer.take();
         let successor = queue.filling.successor(spare);
         let mut batch = std::mem::replace(&mut queue.filling, successor);
@@ -337,6 +346,29 @@ impl Wal {
         }
         on_durable();
         served.into_iter().for_each(|(_, follower)| follower.unpark());
+    }
+
+    /// Lets those whose commits were just acknowledged come back with their next ones, so that they
+    /// share this write instead of waiting for the one after it.
+    ///
+    /// There is no timer: the leader gives up the processor as long as that makes the batch grow,
+    /// and a few times more. If nobody else wants to run, that costs about a microsecond.
+    fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        /// Times in a row that giving up the processor may bring nothing.
+        const PATIENCE: u32 = 4;
+        if queue.served_last < 2 {
+            return queue;
+        }
+        let wanted = queue.stats.records + queue.served_last;
+        let mut patience = PATIENCE;
+        while patience > 0 && queue.stats.records < wanted {
+            let before = queue.stats.records;
+            drop(queue);
+            yield_now();
+            queue = lock(&self.queue);
+            patience = if queue.stats.records > before { PATIENCE } else { patience - 1 };
+        }
+        queue
     }
 
     /// Begins the next segment, with room for a record of `bytes`.

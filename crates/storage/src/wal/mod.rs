@@ -38,7 +38,8 @@
 //! Committers append to the batch that is filling. Whoever finds nobody leading takes that batch,
 //! writes and syncs it in one call, and wakes those whose records were in it and one of the next
 //! batch, who leads on. There is no timer and no thread: a committer who is alone does its own
-//! write at once, and under load each write carries all that queued up during the one before.
+//! write at once, and under load each write carries all that queued up during the one before, and
+//! what those bring who were just woken: the leader lets them run first, if there are any.
 //!
 //! # Invariants
 //! * Indexes rise without gaps within one group; timestamps rise strictly.
