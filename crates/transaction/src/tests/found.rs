@@ -144,3 +144,11 @@ fn delete_range_leaves_no_savepoint() {
     txn.rollback_to(mark).unwrap();
     assert_eq!(txn.writes_len(), 1);
 }
+
+/// Waiting for a timestamp that was never given out went round in circles for ever.
+#[test]
+fn waiting_for_what_nobody_committed_ends() {
+    let shard = shard(&SimDisk::new());
+    let ts = put(&shard, "k", "1");
+    shard.wait_visible(ts.next()).unwrap();
+}

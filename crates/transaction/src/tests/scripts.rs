@@ -137,7 +137,10 @@ impl Runner {
                 for (name, value) in pairs(&command.args) {
                     txn.put(key(name), Bytes::copy_from_slice(value.as_bytes()))?;
                 }
-                return Ok(format!("@{}", txn.commit(0)?));
+                self.names.insert(txn.id(), "set".into());
+                return self.call("set", txn, |txn| {
+                    (None, show(txn.commit(0).map(|ts| format!("@{ts}"))))
+                });
             }
             "many" => {
                 let prefix = args.next_pos().ok_or("a prefix")?;
