@@ -161,3 +161,49 @@ fn text_of(bytes: &[u8]) -> Result<&str> {
         Failure::new(format!("a receipt is torn: {}", base::text::escape_short(bytes, 40)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs two acknowledged transfers, lets somebody tamper with them, and compares.
+    fn check(name: &str, tamper: impl Fn(&Db) -> holm::Result<()>, lost: u64, wrong: &[&str]) {
+        let path = std::env::temp_dir().join(format!("holm-ledger-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        let mut ledger = Ledger::open_accounts(&path, 2).unwrap();
+        let db = Db::open(&path).unwrap();
+        let (accounts, receipts) = (db.keyspace(ACCOUNTS).unwrap(), db.keyspace(RECEIPTS).unwrap());
+        for (number, left) in [(0, 990), (1, 980)] {
+            let (key, text) = (receipt_key(0, 0, number), receipt_text(0, 1, 10));
+            db.put(&accounts, account_key(0), left.to_string()).unwrap();
+            db.put(&accounts, account_key(1), (2000 - left).to_string()).unwrap();
+            db.put(&receipts, &key, &text).unwrap();
+            ledger.acknowledged(&key, &text);
+        }
+        tamper(&db).unwrap();
+        db.close().unwrap();
+        let found = ledger.compare(&path, 0, 1).unwrap();
+        std::fs::remove_dir_all(path).unwrap();
+        assert_eq!(found.lost, lost, "{name}");
+        assert_eq!(found.wrong.len(), wrong.len(), "{name}: {:?}", found.wrong);
+        for (found, part) in found.wrong.iter().zip(wrong) {
+            assert!(found.contains(part), "{name}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_missing_coin_is_found() {
+        let put = |keyspace: &'static str, key: String, value: &'static str| {
+            move |db: &Db| db.put(&db.keyspace(keyspace)?, &key, value).map(|_| ())
+        };
+        check("sound", |_| Ok(()), 0, &[]);
+        let coin = put(ACCOUNTS, account_key(1), "1019");
+        check("coin", coin, 0, &["account 1 holds Some(1019)", "the total is 1999"]);
+        let changed = put(RECEIPTS, receipt_key(0, 0, 1), "1>0:0");
+        check("changed", changed, 0, &["says 1>0:0", "account 0", "account 1"]);
+        let stranger = put(RECEIPTS, receipt_key(7, 0, 0), "0>1:0");
+        check("stranger", stranger, 0, &["is a stranger"]);
+        let gone = |db: &Db| db.delete(&db.keyspace(RECEIPTS)?, receipt_key(0, 0, 1)).map(|_| ());
+        check("gone", gone, 1, &["account 0", "account 1"]);
+    }
+}

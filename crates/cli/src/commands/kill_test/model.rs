@@ -212,3 +212,71 @@ impl Thread {
 fn wrong(what: String) -> Failure {
     Failure::new(what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u64 = 9;
+
+    /// Makes a database as a child would, with so many transactions of one thread.
+    fn database(name: &str, transactions: u64) -> (std::path::PathBuf, Db) {
+        let name = format!("holm-model-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        let db = Db::open(&path).unwrap();
+        let [values, progress, shared] =
+            [VALUES, PROGRESS, SHARED].map(|name| db.keyspace(name).unwrap());
+        for number in 1..=transactions {
+            let planned = planned(SEED, 0, number);
+            db.transact(|txn| {
+                for (&slot, &len) in &planned.writes {
+                    match len {
+                        Some(len) => {
+                            txn.put(&values, key(0, slot), value(SEED, 0, number, slot, len))?;
+                        }
+                        None => txn.delete(&values, key(0, slot))?,
+                    }
+                }
+                if planned.counts {
+                    txn.add(&shared, COUNTER, 1)?;
+                }
+                txn.put(&progress, "0", number.to_string())
+            })
+            .unwrap();
+        }
+        (path, db)
+    }
+
+    /// Compares a database that was acknowledged up to 20 and tampered with.
+    fn check(name: &str, transactions: u64, tamper: impl Fn(&Db, &Keyspace), expected: &str) {
+        let (path, db) = database(name, transactions);
+        tamper(&db, &db.keyspace(VALUES).unwrap());
+        let mut model = Model::new(SEED, 1);
+        model.acknowledged("0 20").unwrap();
+        let found = match model.compare(&db) {
+            Ok((unheard, _)) => format!("{unheard} unheard"),
+            Err(failure) => failure.message().to_string(),
+        };
+        drop(db);
+        std::fs::remove_dir_all(path).unwrap();
+        assert!(found.starts_with(expected), "{name}: {found}");
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_found() {
+        let first =
+            |db: &Db, values: &Keyspace| db.snapshot().scan(values, ..).next().unwrap().unwrap();
+        check("sound", 20, |_, _| (), "0 unheard");
+        check("under way", 25, |_, _| (), "5 unheard");
+        check("too few", 19, |_, _| (), "lost: thread 0 has 19");
+        check("too many", 21 + WINDOW, |_, _| (), "strangers: thread 0");
+        check("gone", 20, |db, it| drop(db.delete(it, first(db, it).key())), "lost:");
+        check("new", 20, |db, it| drop(db.put(it, "new", "")), "a stranger");
+        check("cut", 20, |db, it| drop(db.put(it, first(db, it).key(), "thread")), "torn:");
+        let count = |db: &Db, _: &Keyspace| {
+            db.put(&db.keyspace(SHARED).unwrap(), COUNTER, "1000").unwrap();
+        };
+        check("counter", 20, count, "the counter is");
+    }
+}
