@@ -109,6 +109,10 @@ impl Db {
             db.inner.background.start(&db.inner.inner).map_err(|error| {
                 Error::Invalid(format!("the system starts no thread for the database: {error}"))
             })?;
+            // A process that was killed again and again must not replay an ever longer log.
+            if db.inner.shard.engine().log_bytes() > db.inner.checkpoint_due_bytes() {
+                db.inner.checkpoint_signal.work();
+            }
         }
         Ok(db)
     }
@@ -338,9 +342,10 @@ pub(crate) fn transact<R>(
         attempt.options.age = retry.age();
         let mut txn = attempt.begin();
         let age = txn.core.age();
-        let locked = retry.keys_to_lock().iter().try_for_each(|key| {
-            txn.lock_engine_key(key.clone()).map(|_| ())
-        });
+        let locked = retry
+            .keys_to_lock()
+            .iter()
+            .try_for_each(|key| txn.lock_engine_key(key.clone()).map(|_| ()));
         let done = locked.and_then(|()| f(&mut txn));
         // A closure may turn a conflict into an error of its own, or swallow it.
         let done = match txn.must_retry.take() {
@@ -414,7 +419,8 @@ impl Inner {
     /// Brings to the disk what nobody waits for, and prepares the log's next segment.
     pub(crate) fn log_work(&self) {
         let engine = self.shard.engine();
-        if self.pending.swap(false, Ordering::AcqRel) | self.unsynced.swap(false, Ordering::AcqRel) {
+        if self.pending.swap(false, Ordering::AcqRel) | self.unsynced.swap(false, Ordering::AcqRel)
+        {
             // A failure ends the log's life; the next commit says so.
             let _ = self.shard.sync();
         }
@@ -424,18 +430,19 @@ impl Inner {
         }
     }
 
-    /// Writes a checkpoint if the log is long, and forgets what is past the retention.
+    /// Forgets what is past the retention, and writes a checkpoint if the log is long: in this
+    /// order, or a process that lives shortly would write down what nobody can read any more.
     pub(crate) fn checkpoint_work(&self) {
+        let retention_ms = self.options.retention.as_millis() as u64;
+        let wall_ms = self.environment.clock.wall_ms();
+        let keep_from = Timestamp::from_parts(wall_ms.saturating_sub(retention_ms), 0);
+        self.shard.collect(keep_from);
         if self.shard.engine().log_bytes() > self.checkpoint_due_bytes()
             && self.shard.engine().log_failure().is_none()
         {
             // Shown by `stats`; the next work tries again, and the log goes on meanwhile.
             let _ = self.checkpoint();
         }
-        let retention_ms = self.options.retention.as_millis() as u64;
-        let wall_ms = self.environment.clock.wall_ms();
-        let keep_from = Timestamp::from_parts(wall_ms.saturating_sub(retention_ms), 0);
-        self.shard.collect(keep_from);
     }
 
     fn checkpoint(&self) -> Result<()> {

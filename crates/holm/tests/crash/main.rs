@@ -14,6 +14,7 @@
 //! | `stops.rs` | a machine that stops at any operation, also while it recovers |
 //! | `faults.rs` | any call that fails, for once or until the disk is healed, and a full disk |
 //! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
+//! | `short_lives.rs` | a command in a loop, which piles nothing up |
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
 //!
 //! `HOLM_CRASH_SEEDS` multiplies the seeds of the first two, `PROPTEST_CASES` sets those of the last;
@@ -24,6 +25,7 @@
 mod faults;
 mod history;
 mod rot;
+mod short_lives;
 mod stops;
 mod threads;
 mod workload;

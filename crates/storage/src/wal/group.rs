@@ -83,6 +83,8 @@ struct Queue {
     next: Lsn,
     /// The index of the last record.
     last_index: u64,
+    /// True if the last record is the mark of a clean close.
+    is_marked: bool,
     /// The batch that is filling.
     filling: Batch,
     /// Who sleeps until the log is durable up to a position. Each is woken by itself: to wake all
@@ -179,6 +181,7 @@ impl Wal {
         let queue = Queue {
             next,
             last_index,
+            is_marked: recovered.closed,
             filling,
             sleeping: Vec::new(),
             leading: false,
@@ -260,6 +263,7 @@ impl Wal {
         piece.buffer.pad_to(piece_end);
         queue.filling.dirty = true;
         queue.last_index = index;
+        queue.is_marked = kind == RecordKind::Close;
         queue.next = end;
         queue.stats.records += 1;
         queue.stats.bytes += bytes;
@@ -474,11 +478,19 @@ impl Wal {
         }
     }
 
-    /// Appends the mark of a clean close and makes everything durable.
+    /// Appends the mark of a clean close, if anything came after the last one, and makes everything
+    /// durable.
     ///
     /// # Errors
     /// As [`Wal::append`] and [`Wal::sync_to`].
     pub fn close(&self) -> Result<()> {
+        let (is_marked, next) = {
+            let queue = lock(&self.queue);
+            (queue.is_marked, queue.next)
+        };
+        if is_marked {
+            return self.sync_to(next);
+        }
         let end = self.append_record(RecordKind::Close, Timestamp::ZERO, &[], checksum::of(&[]))?;
         self.sync_to(end)
     }

@@ -225,6 +225,24 @@ fn a_damaged_last_record_is_found_after_a_clean_close_only() {
 }
 
 #[test]
+fn opening_and_closing_alone_appends_one_mark() {
+    let disk = new_disk();
+    let (wal, _) = open(&disk, Lsn(0)).unwrap();
+    wal.sync_to(append(&wal, 1).unwrap()).unwrap();
+    wal.close().unwrap();
+    let end = wal.next();
+    for _ in 0..3 {
+        let (wal, payloads) = open(&disk, Lsn(0)).unwrap();
+        wal.close().unwrap();
+        assert_eq!((payloads.len(), wal.next()), (1, end));
+    }
+    let (wal, _) = open(&disk, Lsn(0)).unwrap();
+    append(&wal, 2).unwrap();
+    wal.close().unwrap();
+    assert!(wal.next() > end);
+}
+
+#[test]
 fn a_missing_segment_is_damage() {
     let disk = new_disk();
     let (wal, _) = open(&disk, Lsn(0)).unwrap();
