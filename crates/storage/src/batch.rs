@@ -72,6 +72,19 @@ pub fn decode_batch<'a>(
     Ok(writes)
 }
 
+/// Decodes the bytes as a batch; what is one is encoded to mean the same.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_batch(bytes: &[u8]) {
+    let mut writes = Vec::new();
+    if let Ok(count) = decode_batch(bytes, |key, value| writes.push((key, value))) {
+        assert_eq!(count, writes.len() as u64);
+        let encoded = encode_batch(writes.iter().copied(), bytes.len());
+        let mut again = Vec::new();
+        assert_eq!(decode_batch(&encoded, |key, value| again.push((key, value))), Ok(count));
+        assert_eq!(again, writes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

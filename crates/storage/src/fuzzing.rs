@@ -4,9 +4,11 @@
 //! Compiled only for the fuzzers (`fuzz/`) and for the test below, which does the same with a few
 //! thousand seeded inputs.
 
+pub use crate::batch::fuzz_batch as batch;
 pub use crate::directory::fuzz_format as format;
 pub use crate::manifest::fuzz_manifest as manifest;
 pub use crate::table::fuzzing::{table_block, table_open};
+pub use crate::wal::fuzzing::wal_record;
 
 #[cfg(test)]
 mod tests {
@@ -18,14 +20,17 @@ mod tests {
 
     use super::*;
     use crate::Value;
+    use crate::batch::encode_batch;
     use crate::directory::{CreateMode, Directory};
     use crate::manifest::{Edit, TableMeta};
     use crate::table::{TableBuilder, TableOptions};
+    use crate::wal::{Recovered, Wal, WalOptions, segment_name};
 
     const SEED: u64 = 20_231;
     const ROUNDS: u64 = 4_000;
 
-    /// Returns the bytes of a table, of a manifest that names it, and of a FORMAT file.
+    /// Returns the bytes of a table, of a manifest that names it, of a FORMAT file, of a batch, and of
+    /// the records of a log.
     fn valid_files() -> Vec<Vec<u8>> {
         let disk = SimDisk::new();
         let root = Path::new("db");
@@ -56,7 +61,41 @@ mod tests {
         let mut manifest = directory.open_manifest().unwrap();
         manifest.apply(&Edit { added: vec![table], ..Edit::default() }).unwrap();
         let paths = [path, root.join("MANIFEST"), root.join("FORMAT")];
-        paths.map(|path| disk.read_file(path).unwrap()).into()
+        let mut files = Vec::from(paths.map(|path| disk.read_file(path).unwrap()));
+        files.push(valid_batch());
+        files.push(valid_records());
+        files
+    }
+
+    fn valid_batch() -> Vec<u8> {
+        let writes = [(&b"a"[..], Value::Put(b"1")), (b"gone", Value::Tombstone)];
+        encode_batch(writes.into_iter(), 0)
+    }
+
+    /// A few records as they lie in a segment, a mark of a clean close among them.
+    fn valid_records() -> Vec<u8> {
+        let disk = SimDisk::new();
+        let folder = Path::new("wal");
+        disk.create_dir_all(folder).unwrap();
+        let options = WalOptions { segment_bytes_min: 8 << 10, ..WalOptions::default() };
+        let log = Recovered::default();
+        let wal = Wal::open(
+            Arc::new(disk.clone()),
+            folder.into(),
+            *b"0123456789abcdef",
+            options,
+            &log,
+            0,
+        );
+        let wal = wal.unwrap();
+        for number in 1..=3 {
+            let payload = valid_batch();
+            let crc = base::checksum::of(&[&payload]);
+            wal.append(Timestamp::from_raw(number), &payload, crc).unwrap();
+        }
+        wal.close().unwrap();
+        let bytes = disk.read_file(folder.join(segment_name(1))).unwrap();
+        bytes[4096..][..wal.next().0 as usize].to_vec()
     }
 
     fn call_all(bytes: &[u8]) {
@@ -64,6 +103,8 @@ mod tests {
         table_open(bytes);
         manifest(bytes);
         format(bytes);
+        batch(bytes);
+        wal_record(bytes);
     }
 
     #[test]

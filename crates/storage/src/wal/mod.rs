@@ -57,6 +57,8 @@
 //! # Not here
 //! What a payload means ([`crate::batch`]), compression, a thread of its own.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod reader;
 mod record;

@@ -227,7 +227,7 @@ fn read_segment(
     while next_base.is_none_or(|next| lsn < next) {
         let Some((record, taken)) = record::decode(lsn, rest_of(lsn)) else { break };
         if let Some(last) = recovered.end.last_index
-            && record.index != last + u64::from(record.kind == RecordKind::Entry)
+            && Some(record.index) != last.checked_add(u64::from(record.kind == RecordKind::Entry))
         {
             return Ok(damage(lsn, format!("index {} follows {last}", record.index)));
         }

@@ -414,3 +414,40 @@ fn a_record_is_only_valid_where_it_was_written() {
     assert_eq!(segment_number(&segment_name(7)), Some(7));
     assert_eq!(segment_number("7.wal"), None);
 }
+
+/// The index after the highest was computed, and overflowed. No log of ours has one, and a checksum
+/// is no proof against somebody who makes it fit.
+#[test]
+fn a_record_of_the_highest_index_is_followed_by_none() {
+    let disk = new_disk();
+    let mut bytes = segment::encode_segment_header(1, Lsn(8), ID);
+    for (lsn, index) in [(8, u64::MAX), (64, 0)] {
+        let kind = RecordKind::Entry;
+        let crc = checksum::of(&[]);
+        let ts = Timestamp::from_raw(lsn);
+        let header = record::encode_header(Lsn(lsn), kind, 1, 1, index, Lsn(0), ts, 0, crc);
+        bytes.extend_from_slice(&header);
+    }
+    disk.write_file(folder().join(segment_name(1)), &bytes).unwrap();
+    let read = read_log(&disk, &folder(), ID, Lsn(8), |_| Ok(()));
+    assert!(matches!(read, Err(Error::Damaged { .. })));
+}
+
+/// A record that is whole, at its place, and of another index than the one before it promises.
+#[test]
+fn a_gap_in_the_indexes_is_damage() {
+    for (second, is_damage) in [(8, false), (7, true), (9, true), (10, true), (1, true)] {
+        let disk = new_disk();
+        let mut bytes = segment::encode_segment_header(1, Lsn(8), ID);
+        for (lsn, index) in [(8, 7), (64, second)] {
+            let kind = RecordKind::Entry;
+            let crc = checksum::of(&[]);
+            let ts = Timestamp::from_raw(lsn);
+            let header = record::encode_header(Lsn(lsn), kind, 1, 1, index, Lsn(0), ts, 0, crc);
+            bytes.extend_from_slice(&header);
+        }
+        disk.write_file(folder().join(segment_name(1)), &bytes).unwrap();
+        let read = read_log(&disk, &folder(), ID, Lsn(8), |_| Ok(()));
+        assert_eq!(matches!(read, Err(Error::Damaged { .. })), is_damage, "index {second}");
+    }
+}
