@@ -16,6 +16,7 @@
 //! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
 //! | `short_lives.rs` | a command in a loop, which piles nothing up |
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
+//! | `model.rs` | random programs against a model, under several layouts |
 //!
 //! `HOLM_CRASH_SEEDS` multiplies the seeds of the first two, `PROPTEST_CASES` sets those of the last;
 //! `scripts/crash-long` sets both.
@@ -24,6 +25,7 @@
 
 mod faults;
 mod history;
+mod model;
 mod rot;
 mod short_lives;
 mod stops;
