@@ -1,4 +1,5 @@
-//! Many commits in flight from one thread: each is durable by itself, and they share the disk's work.
+//! Many commits in flight from one thread: each is durable by itself, and they share the disk's
+//! work.
 //!
 //! `cargo run --example in_flight` prints:
 //!

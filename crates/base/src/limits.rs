@@ -2,7 +2,8 @@
 //! is written, and the error names the limit and the size that met it.
 
 /// Longest key, in bytes, without its keyspace. Keys are compared, indexed and repeated in every
-/// block, so they must stay small beside a block; etcd, TiKV and FoundationDB stop at 10 KB or less.
+/// block, so they must stay small beside a block; etcd, TiKV and FoundationDB stop at 10 KB or
+/// less.
 pub const KEY_BYTES_MAX: usize = 16 << 10;
 
 /// Longest value, in bytes. A value travels in one message and is held in memory whole; larger

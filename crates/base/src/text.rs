@@ -89,7 +89,8 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, BadEscape> {
 fn is_printable(c: char) -> bool {
     !(c.is_control()
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'))
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'))
 }
 
 fn push_hex(out: &mut String, bytes: &[u8]) {

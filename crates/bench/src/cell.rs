@@ -46,7 +46,7 @@ impl Workload {
     pub(crate) fn description(self) -> &'static str {
         match self {
             Workload::Load => {
-                "records/s in random order, 1000 to a transaction, no sync; latency of a transaction"
+                "records/s in random order, 1000 to a transaction, no sync; latency of one of these"
             }
             Workload::Get => "point reads of loaded keys, each in its own read transaction",
             Workload::GetView => "point reads of loaded keys, all in one read view",

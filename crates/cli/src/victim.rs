@@ -1,8 +1,8 @@
 //! A child process that will be killed, and what it said before.
 //!
-//! It is this program again, with a hidden subcommand. It says what it has been promised, a line at a
-//! time, through a pipe: what was written to a pipe is read even after the writer was killed. It ends
-//! by itself when its standard input ends, so none is left behind if its parent is killed.
+//! It is this program again, with a hidden subcommand. It says what it has been promised, a line at
+//! a time, through a pipe: what was written to a pipe is read even after the writer was killed. It
+//! ends by itself when its standard input ends, so none is left behind if its parent is killed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

@@ -10,7 +10,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
 
-    /// Lets time pass before it returns: a transaction that conflicts waits so before it runs again.
+    /// Lets time pass before it returns: a transaction that conflicts waits so before it runs
+    /// again.
     fn pause(&self, how_long: Duration);
 }
 

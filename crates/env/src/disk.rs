@@ -205,7 +205,8 @@ impl AlignedBuffer {
         self.truncate(0);
     }
 
-    /// Asserts what [`File::write_durable`] demands of its arguments; the address is aligned always.
+    /// Asserts what [`File::write_durable`] demands of its arguments; the address is aligned
+    /// always.
     pub(crate) fn assert_aligned_at(&self, offset: u64) {
         let (len, align) = (self.len(), WRITE_ALIGN);
         assert!(len.is_multiple_of(align), "{len} bytes are not a multiple of {align}");

@@ -269,8 +269,8 @@ impl Db {
         self.inner.shard.sync()
     }
 
-    /// Writes a checkpoint now: the log before it is not needed any more. Happens by itself when the
-    /// log is long.
+    /// Writes a checkpoint now: the log before it is not needed any more. Happens by itself when
+    /// the log is long.
     ///
     /// # Errors
     /// Those of the disk; the checkpoint before stays in force then.
@@ -305,9 +305,9 @@ impl Db {
         }
     }
 
-    /// Closes the database: everything is made durable and the directory is free for others, if this
-    /// is the last handle and there are no transactions, snapshots and watches left. Otherwise it is
-    /// made durable now, and closed with the last of them.
+    /// Closes the database: everything is made durable and the directory is free for others, if
+    /// this is the last handle and there are no transactions, snapshots and watches left. Otherwise
+    /// it is made durable now, and closed with the last of them.
     ///
     /// # Errors
     /// `LogFailed` if the log failed, now or before: what was acknowledged as durable is safe.

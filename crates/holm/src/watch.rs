@@ -8,7 +8,8 @@ use transaction::{ChangeSet, Result};
 pub enum WatchFrom {
     /// With the next commit.
     Now,
-    /// With the first commit after a timestamp that is still kept: the position of an earlier watch.
+    /// With the first commit after a timestamp that is still kept: the position of an earlier
+    /// watch.
     After(Timestamp),
 }
 

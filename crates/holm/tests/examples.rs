@@ -1,6 +1,8 @@
 //! Runs every program of `examples/` in a fresh directory and compares what it prints with what its
 //! header says.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +27,7 @@ fn run(name: &str) -> String {
     let program = built().join(name);
     assert!(
         program.exists(),
-        "{name}: not built: `cargo test -p holm` builds examples, `--test examples` alone does not; \
+        "{name}: not built: `cargo test -p holm` builds examples, `--test examples` does not, \
          or it is no [[example]] in crates/holm/Cargo.toml"
     );
     let directory =
@@ -45,7 +47,8 @@ fn promised(source: &str) -> String {
     block.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
 }
 
-/// Returns where Cargo puts examples: beside the folder of this test. `cargo test` builds them first.
+/// Returns where Cargo puts examples: beside the folder of this test. `cargo test` builds them
+/// first.
 fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().join("examples")

@@ -1,7 +1,7 @@
 //! Measures how fast a table is written, scanned and read at random points.
 //!
 //! ```text
-//! cargo run --release -p storage --example table_speed -- FOLDER [MILLIONS OF ENTRIES] [VALUE BYTES]
+//! cargo run --release -p storage --example table_speed -- FOLDER [MILLIONS] [VALUE BYTES]
 //! ```
 //!
 //! The file lies in the given folder and is removed at the end. Reads mostly come from the page

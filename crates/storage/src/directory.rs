@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Its first line and its last one keep their form in all formats to come: `crc32c` and the masked
-//! checksum of all that comes before that line. An old program can thus tell a newer database from a
-//! damaged FORMAT.
+//! checksum of all that comes before that line. An old program can thus tell a newer database from
+//! a damaged FORMAT.
 //!
 //! # Creation
 //! ```text
@@ -29,7 +29,8 @@
 //! ```
 //! FORMAT comes last and atomically, so a directory that has it has everything. One without it in
 //! which only the remains of an unfinished creation lie is free for a fresh one; but if there are
-//! files in `wal/` or `tables/`, or anything foreign, it is left alone: somebody's data may be in it.
+//! files in `wal/` or `tables/`, or anything foreign, it is left alone: somebody's data may be in
+//! it.
 //!
 //! # Not here
 //! The wal's file names ([`crate::wal`]); what a manifest means ([`crate::manifest`]).

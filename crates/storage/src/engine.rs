@@ -19,8 +19,8 @@
 //! log holds some commits that are in the table too.
 //!
 //! # Invariants
-//! * Everything visible at the checkpoint's timestamp is in its table; everything later is in the log
-//!   from the manifest's position on.
+//! * Everything visible at the checkpoint's timestamp is in its table; everything later is in the
+//!   log from the manifest's position on.
 //! * The manifest is switched only after the table, its name, and the log up to that position are
 //!   durable; what it no longer names is deleted only after that.
 //!
@@ -149,8 +149,8 @@ impl Engine {
         };
         let mut manifest = directory.open_manifest()?;
         let state = manifest.state().clone();
-        // What was read may be what a process wrote that died before it synced it. Whoever acts upon
-        // it, by removing what it does not name, first makes it durable.
+        // What was read may be what a process wrote that died before it synced it. Whoever acts
+        // upon it, by removing what it does not name, first makes it durable.
         disk.sync_dir(path).map_err(Error::io(path, "sync"))?;
         let orphans = directory.orphans(&state)?;
         for orphan in &orphans {
@@ -246,7 +246,8 @@ impl Engine {
         self.wal.failure()
     }
 
-    /// Returns true if the log's next segment should be prepared, the log having reached `position`.
+    /// Returns true if the log's next segment should be prepared, the log having reached
+    /// `position`.
     pub fn wants_segment(&self, position: Lsn) -> bool {
         self.wal.wants_segment(position)
     }
@@ -282,8 +283,8 @@ impl Engine {
     /// in the log at or after `log_start`.
     ///
     /// # Errors
-    /// The system's errors, `DiskFull` among them: the checkpoint before stays in force, and the log
-    /// with it.
+    /// The system's errors, `DiskFull` among them: the checkpoint before stays in force, and the
+    /// log with it.
     ///
     /// # Durability
     /// All commits up to `visible` survive a crash, whatever their own durability.
@@ -335,7 +336,8 @@ impl Engine {
         self.checkpoint_bytes.store(bytes, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         for number in replaced {
-            // The checkpoint is in force already. What cannot be removed now goes at the next opening.
+            // The checkpoint is in force already. What cannot be removed now goes at the next
+            // opening.
             let _ = self.directory.disk().remove(&self.directory.table_path(number));
         }
         self.wal.release_before(log_start)

@@ -30,7 +30,8 @@ pub enum Error {
     },
     /// Bytes that were once durable are wrong.
     #[error(
-        "{}: damaged at offset {offset}: {what}; restore a copy, or see what `holm repair` could save",
+        "{}: damaged at offset {offset}: {what}; restore a copy, or see what `holm repair` could \
+         save",
         path.display()
     )]
     Damaged {
@@ -42,7 +43,10 @@ pub enum Error {
         what: String,
     },
     /// Another process has the directory open.
-    #[error("{}: the database is open in another process ({owner}): close that one first", path.display())]
+    #[error(
+        "{}: the database is open in another process ({owner}): close that one first",
+        path.display()
+    )]
     Locked {
         /// The lock file.
         path: PathBuf,

@@ -29,8 +29,8 @@ mod tests {
     const SEED: u64 = 20_231;
     const ROUNDS: u64 = 4_000;
 
-    /// Returns the bytes of a table, of a manifest that names it, of a FORMAT file, of a batch, and of
-    /// the records of a log.
+    /// Returns the bytes of a table, of a manifest that names it, of a FORMAT file, of a batch, and
+    /// of the records of a log.
     fn valid_files() -> Vec<Vec<u8>> {
         let disk = SimDisk::new();
         let root = Path::new("db");

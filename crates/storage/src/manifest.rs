@@ -14,8 +14,8 @@
 //!          | oldest ts | newest ts | first key | last key |      only with bounds
 //! ```
 //!
-//! All numbers of the body are varints, keys are length-prefixed bytes, tables stand in rising order
-//! of their numbers.
+//! All numbers of the body are varints, keys are length-prefixed bytes, tables stand in rising
+//! order of their numbers.
 //!
 //! # Rewritten whole, switched by a rename
 //! Each edit writes the whole new state to `MANIFEST.tmp`, syncs it, renames it over `MANIFEST` and
@@ -27,20 +27,21 @@
 //! ```
 //!
 //! The file under the name `MANIFEST` was synced before it got that name, so it is never torn:
-//! **every bad byte in it is damage**, and there is no tail to reason about. The usual alternative, a
-//! log of edits with an atomic pointer to it (LevelDB's `CURRENT`), has to tell a torn last edit,
-//! which may be cut off, from bit rot in an acknowledged one, which may not, and cannot always: nothing
-//! after the last edit vouches for it. What we pay: a table costs some hundred bytes, so ten thousand
-//! tables (640 GB in files of 64 MB) make each edit write one megabyte, beside the 64 that the flush
-//! behind it wrote. Should that ever show, edits can be appended behind this same interface.
+//! **every bad byte in it is damage**, and there is no tail to reason about. The usual alternative,
+//! a log of edits with an atomic pointer to it (LevelDB's `CURRENT`), has to tell a torn last edit,
+//! which may be cut off, from bit rot in an acknowledged one, which may not, and cannot always:
+//! nothing after the last edit vouches for it. What we pay: a table costs some hundred bytes, so
+//! ten thousand tables (640 GB in files of 64 MB) make each edit write one megabyte, beside the 64
+//! that the flush behind it wrote. Should that ever show, edits can be appended behind this same
+//! interface.
 //!
 //! # Invariants
 //! * A table is named only after its file and its folder are durable: see [`Manifest::apply`].
 //! * Timestamps, the log start and the next file number never fall; no number is used twice.
 //!
 //! # Not here
-//! Removal of files that are no longer named ([`crate::directory`] lists them); which tables a level
-//! may hold (the tree's business).
+//! Removal of files that are no longer named ([`crate::directory`] lists them); which tables a
+//! level may hold (the tree's business).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,8 +97,8 @@ impl TableMeta {
         }
     }
 
-    /// Checks that an open table is the one that the manifest means, and not a sound table that came
-    /// under its name in some other way, as from an older copy.
+    /// Checks that an open table is the one that the manifest means, and not a sound table that
+    /// came under its name in some other way, as from an older copy.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it differs in length, counts or bounds.
@@ -314,8 +315,8 @@ impl Manifest {
     /// Reads the manifest of a database.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if it is missing, not sound, or another database's; [`Error::NewerFormat`]
-    /// if a newer program wrote it; [`Error::Io`] if it cannot be read.
+    /// [`Error::Damaged`] if it is missing, not sound, or another database's;
+    /// [`Error::NewerFormat`] if a newer program wrote it; [`Error::Io`] if it cannot be read.
     pub fn open(disk: Arc<dyn Disk>, directory: &Path, id: DatabaseId) -> Result<Manifest> {
         let (state, found_id) = Manifest::read(&*disk, directory)?;
         if found_id != id {

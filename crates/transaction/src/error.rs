@@ -64,8 +64,8 @@ pub enum Error {
     },
     /// The data would not fit the memory the database was given. Nothing was written.
     #[error(
-        "the database holds {used} bytes of its {budget} bytes of memory: delete something, or open \
-         it with a larger memory budget"
+        "the database holds {used} bytes of its {budget} bytes of memory: delete something, or \
+         open it with a larger memory budget"
     )]
     MemoryFull {
         /// Bytes in use.

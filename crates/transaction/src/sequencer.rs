@@ -20,8 +20,8 @@
 //!
 //! # Invariants
 //! * `commits` is sorted by timestamp; timestamps rise strictly, and so do log positions.
-//! * All timestamps at or below `visible` that will ever be issued have been, and their versions are
-//!   in the memtable.
+//! * All timestamps at or below `visible` that will ever be issued have been, and their versions
+//!   are in the memtable.
 //! * After the log failed, `visible` never moves again.
 
 use std::collections::VecDeque;
@@ -111,8 +111,8 @@ pub(crate) struct Request<'a> {
 pub struct Sequencer {
     order: Mutex<Order>,
     visible: AtomicU64,
-    /// Wakes those who wait for `visible` to move, for the first hidden commit to be applied, or for
-    /// the log to fail.
+    /// Wakes those who wait for `visible` to move, for the first hidden commit to be applied, or
+    /// for the log to fail.
     moved: Condvar,
     /// How many threads wait at `moved`; changed under the lock of `order`.
     sleeping: AtomicU64,
@@ -292,7 +292,8 @@ impl Sequencer {
         };
         let shown = order.commits.range(before..order.shown);
         let to_tell: Vec<Arc<Commit>> = shown.filter(wants_more).cloned().collect();
-        // In commit order, and before anybody is told: a watch never lags behind an acknowledgement.
+        // In commit order, and before anybody is told: a watch never lags behind an
+        // acknowledgement.
         if !order.watches.is_empty() {
             order.watches.retain(|watch| !watch.is_gone());
             for watch in &order.watches {

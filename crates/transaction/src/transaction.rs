@@ -118,8 +118,8 @@ impl Transaction {
     /// snapshot moves forward, so that it sees the newest value and can commit.
     ///
     /// # Errors
-    /// `Deadlock`, `Conflict`: the transaction can only be rolled back then. `ReadOnly`, `TooLarge`,
-    /// `Finished`.
+    /// `Deadlock`, `Conflict`: the transaction can only be rolled back then. `ReadOnly`,
+    /// `TooLarge`, `Finished`.
     pub fn get_for_update(&mut self, key: Bytes) -> Result<Option<Bytes>> {
         self.check_writable()?;
         check_key(&key)?;
@@ -228,8 +228,8 @@ impl Transaction {
     ///
     /// # Errors
     /// `Conflict` and `Deadlock`: nothing was written, run it again. `MemoryFull`, and of the disk
-    /// `DiskFull`: nothing was written. `LogFailed`: it is not known whether the transaction will be
-    /// there after the database is opened again.
+    /// `DiskFull`: nothing was written. `LogFailed`: it is not known whether the transaction will
+    /// be there after the database is opened again.
     ///
     /// # Durability
     /// As the transaction's [`Durability`] says.

@@ -5,9 +5,9 @@
 //!
 //! Fair settings: no compression (its `lz4` feature is off), 64 MiB memtables, the rest of the
 //! memory as block cache, all index and filter blocks pinned and hash indexes in the data blocks,
-//! since everything fits. Puts go through the transactional keyspace, because a put that bypasses it
-//! is invisible to the conflict check of the others; that costs against the plain keyspace, which
-//! has no transactions at all. fjall has no grouped commit: the sync happens under its
+//! since everything fits. Puts go through the transactional keyspace, because a put that bypasses
+//! it is invisible to the conflict check of the others; that costs against the plain keyspace,
+//! which has no transactions at all. fjall has no grouped commit: the sync happens under its
 //! serialization lock.
 
 use ::fjall::config::{HashRatioPolicy, PinningPolicy};

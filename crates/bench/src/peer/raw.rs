@@ -9,8 +9,9 @@
 //! One committer is the bare loop of write and sync. Many committers form groups: whoever finds no
 //! leader leads, and writes all that queued while the last group was syncing. A leader first wakes
 //! one of the next group to lead, then those it served, each by its own parking spot: waking all
-//! waiters through one condition variable doubles the latency at 64 threads. With lanes instead of threads one thread writes a record of every lane, syncs once
-//! and acknowledges them all: no database can do better on this disk.
+//! waiters through one condition variable doubles the latency at 64 threads. With lanes instead of
+//! threads one thread writes a record of every lane, syncs once and acknowledges them all: no
+//! database can do better on this disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -3,9 +3,9 @@
 //! ```text
 //!   parent                                   child, the same program
 //!   ──────                                   ───────────────────────
-//!   start ──────────────────────────────────► threads move money between accounts, each transfer one
-//!     ◄── "t …" for each transfer, once ────  serializable transaction that leaves a receipt; a reader
-//!         it is durable                       sums all accounts at snapshots
+//!   start ──────────────────────────────────► threads move money between accounts, each transfer
+//!     ◄── "t …" for each transfer, once ────  one serializable transaction that leaves a receipt;
+//!         it is durable                       a reader sums all accounts at snapshots
 //!   SIGKILL at a random moment ──────────────✗
 //!   open (recovery), compare with what was heard, start the next
 //! ```
@@ -35,9 +35,9 @@ use crate::victim::{Heard, Victim};
 /// Shows what Holm is for: concurrent transactions, and a process that is killed in the middle.
 ///
 /// Bank accounts, threads that move money between them in serializable transactions, a reader that
-/// sums them all the while. The process is killed with SIGKILL several times at random moments; after
-/// each the database is opened again and compared with what it had acknowledged. The exit code is 1
-/// if one coin or one acknowledged transfer is missing.
+/// sums them all the while. The process is killed with SIGKILL several times at random moments;
+/// after each the database is opened again and compared with what it had acknowledged. The exit
+/// code is 1 if one coin or one acknowledged transfer is missing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How long, in seconds.
@@ -53,7 +53,11 @@ pub(crate) struct Args {
     threads: u32,
 
     /// Accounts.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(
+        long,
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(2..=1_000_000)
+    )]
     accounts: u32,
 
     /// The directory to work in, which must not exist; otherwise a new one here.

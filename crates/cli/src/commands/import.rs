@@ -1,12 +1,13 @@
 //! `holm import`.
 //!
-//! Records are committed a batch at a time, without a promise; the promise is made once, at the end,
-//! with one sync. Each batch carries a note of how far the input has come, in a keyspace of its own
-//! and in the same transaction, so that after a crash records and note agree whatever was lost:
+//! Records are committed a batch at a time, without a promise; the promise is made once, at the
+//! end, with one sync. Each batch carries a note of how far the input has come, in a keyspace of
+//! its own and in the same transaction, so that after a crash records and note agree whatever was
+//! lost:
 //!
 //! ```text
 //!   batch 1 + note "to line 1000"   batch 2 + note "to line 2000"   batch 3, note removed   sync
-//!   ──────────────────────────────────────────── a crash anywhere: --continue goes on after the note
+//!   ────────────────────────────────────────── a crash anywhere: --continue goes on after the note
 //! ```
 
 mod batch;
@@ -38,12 +39,12 @@ use crate::table::{count, grouped};
 ///
 /// JSON Lines and CSV files as `holm export` writes them are taken as they are. With --key, records
 /// of any shape are: the key is that field, and the value is --value's field or else the whole
-/// record, for JSON Lines as it stands in its line, for CSV as a JSON object of its columns. A field
-/// inside another one is named with a dot, as in `address.city`.
+/// record, for JSON Lines as it stands in its line, for CSV as a JSON object of its columns. A
+/// field inside another one is named with a dot, as in `address.city`.
 ///
-/// Nothing is promised before the closing line; it says that all records are durable. An import that
-/// was interrupted goes on where it was with --continue, once the part of the input before that place
-/// was found to be the same.
+/// Nothing is promised before the closing line; it says that all records are durable. An import
+/// that was interrupted goes on where it was with --continue, once the part of the input before
+/// that place was found to be the same.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file; `-` is standard input.

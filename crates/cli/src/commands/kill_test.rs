@@ -1,11 +1,11 @@
-//! `holm kill-test`, hidden, run by `scripts/kill-test`: a process killed at random times, hundreds of
-//! times over, and every byte compared afterwards.
+//! `holm kill-test`, hidden, run by `scripts/kill-test`: a process killed at random times, hundreds
+//! of times over, and every byte compared afterwards.
 //!
 //! Threads of a child process run transactions that follow from the seed alone ([`model`]), so that
 //! the parent knows every byte that each of them writes without being told. The child says only "up
-//! to transaction n of thread t is durable". After each kill the database must be exactly what *some*
-//! number of transactions of each thread makes of it: no fewer than were acknowledged, no more than
-//! could have been under way.
+//! to transaction n of thread t is durable". After each kill the database must be exactly what
+//! *some* number of transactions of each thread makes of it: no fewer than were acknowledged, no
+//! more than could have been under way.
 //!
 //! ```text
 //!   thread 3:   1  2  3  4  5  6  7  8                    the child was killed here

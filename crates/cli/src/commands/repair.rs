@@ -38,8 +38,8 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
         true => Err(Failure::with_code(
             Code::Damaged,
             format!(
-                "{}: nothing was changed: `holm repair --yes` does it, and keeps the files as they are \
-                 in {}",
+                "{}: nothing was changed: `holm repair --yes` does it, and keeps the files as they \
+                 are in {}",
                 context.target.db,
                 plan.copies.display()
             ),

@@ -11,8 +11,9 @@ use super::content::{Content, split_at_multiples};
 use crate::disk::SECTOR_BYTES;
 use crate::random::SeededRandom;
 
-/// Chances, in a thousand, that a sector of a torn write is kept; each write draws one of them. With
-/// one chance for all, a long write that survives whole beside one that is lost would never occur.
+/// Chances, in a thousand, that a sector of a torn write is kept; each write draws one of them.
+/// With one chance for all, a long write that survives whole beside one that is lost would never
+/// occur.
 const KEPT_PER_MILLE: [u64; 5] = [0, 100, 500, 900, 1000];
 
 #[derive(Default)]
@@ -140,7 +141,8 @@ impl SimFile {
         self.current.clone()
     }
 
-    /// What a crash may leave: of each unsynced write any sectors, of the changes of the length any.
+    /// What a crash may leave: of each unsynced write any sectors, of the changes of the length
+    /// any.
     pub(super) fn crash_torn(&self, random: &mut SeededRandom) -> Content {
         let mut content = self.durable.clone();
         // Counted apart from the content: a sector may reach its place behind a length that is

@@ -52,8 +52,8 @@ fn run_through(world: &mut World, steps: &[Step], heal_after: Option<u64>, met: 
     }
 }
 
-/// After the faults: the process ends, the database is opened again on the same disk, takes a write,
-/// and the power is lost.
+/// After the faults: the process ends, the database is opened again on the same disk, takes a
+/// write, and the power is lost.
 fn live_on(world: &mut World) {
     world.disk.heal();
     let _ = world.close(false);

@@ -9,7 +9,8 @@ use holm::{Db, Error, KeyRange, Snapshot, Timestamp};
 /// The name under which the catalogue of keyspaces stands in [`Contents`]; no keyspace has it.
 const CATALOGUE: &str = "/catalogue";
 
-/// Everything in a database at one moment: (keyspace, key) to value, and one entry for each keyspace.
+/// Everything in a database at one moment: (keyspace, key) to value, and one entry for each
+/// keyspace.
 pub(crate) type Contents = BTreeMap<(String, Vec<u8>), Bytes>;
 
 /// One key's new value; `None` deletes it.
@@ -110,8 +111,8 @@ impl History {
         }
     }
 
-    /// Compares an open database with the history: it must hold a prefix, at least what was promised,
-    /// and answer for the past as it did. Returns the length of the prefix.
+    /// Compares an open database with the history: it must hold a prefix, at least what was
+    /// promised, and answer for the past as it did. Returns the length of the prefix.
     pub(crate) fn check(&self, db: &Db, context: &str) -> usize {
         let now = db.now();
         let found = contents_of(db);

@@ -18,8 +18,8 @@
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
 //! | `model.rs` | random programs against a model, under several layouts |
 //!
-//! `HOLM_CRASH_SEEDS` multiplies the seeds of the first two, `PROPTEST_CASES` sets those of the last;
-//! `scripts/crash-long` sets both.
+//! `HOLM_CRASH_SEEDS` multiplies the seeds of the first two, `PROPTEST_CASES` sets those of the
+//! last; `scripts/crash-long` sets both.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 

@@ -260,8 +260,8 @@ impl World {
             }
             Err(error) => {
                 if may_have_happened(&error) {
-                    // One that asks for nothing is seen at once; the log may fail when many such are
-                    // brought to the disk after that.
+                    // One that asks for nothing is seen at once; the log may fail when many such
+                    // are brought to the disk after that.
                     let is_seen = db.now() > self.history.newest_timestamp();
                     self.history.push(is_seen.then(|| db.now()), &writes);
                 }
@@ -283,8 +283,8 @@ fn key(number: u8) -> Vec<u8> {
     format!("key-{number:02}").into_bytes()
 }
 
-/// A failed log leaves a commit that may or may not be there after a crash; any other failure leaves
-/// nothing of it.
+/// A failed log leaves a commit that may or may not be there after a crash; any other failure
+/// leaves nothing of it.
 pub(crate) fn may_have_happened(error: &Error) -> bool {
     matches!(error.as_storage(), Some(StorageError::LogFailed { .. }))
 }

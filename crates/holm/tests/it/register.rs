@@ -82,8 +82,8 @@ fn check(place: Place, level: Level, transactions: u64) {
     assert!(report.is_valid(), "{report}");
 }
 
-/// Returns true if a transaction read nothing but what it had written itself. Such a one takes place
-/// when it commits, and it does not matter when it began to read.
+/// Returns true if a transaction read nothing but what it had written itself. Such a one takes
+/// place when it commits, and it does not matter when it began to read.
 fn is_blind(txn: &Transaction) -> bool {
     let mut reads = txn.ops.iter().enumerate().filter(|(_, op)| matches!(op, Op::Read { .. }));
     let is_own = |(at, op): (usize, &Op)| {

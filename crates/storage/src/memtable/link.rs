@@ -7,8 +7,8 @@
 //! # The one rule
 //! What a link leads to is retired (`Memory::retire`) once, and only after every link to it was
 //! overwritten; it is freed after every pin that was taken before that is gone. Everything in this
-//! module and in `entry.rs` that looks safe is safe by that rule, and the calls of `retire`, of which
-//! there are few, are where to check it.
+//! module and in `entry.rs` that looks safe is safe by that rule, and the calls of `retire`, of
+//! which there are few, are where to check it.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -17,9 +17,9 @@ use std::ptr::{self, NonNull};
 use super::pins::Registration;
 use super::sync::{AtomicPtr, Ordering};
 
-/// Proof that nothing reachable will be freed while it lives. A [`Pin`](super::Pin) keeps one beside
-/// its registration, and [`Memtable::new`](super::Memtable::new) and the table's drop have one,
-/// when nobody else knows the table.
+/// Proof that nothing reachable will be freed while it lives. A [`Pin`](super::Pin) keeps one
+/// beside its registration, and [`Memtable::new`](super::Memtable::new) and the table's drop have
+/// one, when nobody else knows the table.
 #[derive(Debug)]
 pub(super) struct Guard {
     _made_here: (),

@@ -51,7 +51,8 @@
 //! * An entry that has something to collect, a second version or a tombstone, is in the
 //!   collector's queue, exactly once. Only the collector removes entries: it marks the entry dead
 //!   under its lock, takes it out of both indexes, and retires it. A writer that finds a dead entry
-//!   puts a new one in its place; the collector removes an entry only where it still finds that one.
+//!   puts a new one in its place; the collector removes an entry only where it still finds that
+//!   one.
 //! * Readers that meet a dead entry find its tombstone, which is the truth.
 //!
 //! # Invariants

@@ -21,10 +21,10 @@
 //!   ts >= floor >= W, or the pin fails. So every pin that succeeds reads at or above every W that
 //!   was ever computed, and a W once computed stays right for ever (it is cached in `watermark`).
 //! * *Freeing.* If C5 misses the pin at P1, then P2 comes after C4 and reads an epoch > t written
-//!   by that increment or a later one: it *acquires* everything before C4, so the unlinking happened
-//!   before P4 and P4 cannot reach the thing. If C5 sees an epoch > t in the slot, the same holds.
-//!   If it sees an epoch <= t, nothing tagged t is freed. A slot between P1 and P2 shows epoch 0
-//!   and stops all freeing for those few nanoseconds.
+//!   by that increment or a later one: it *acquires* everything before C4, so the unlinking
+//!   happened before P4 and P4 cannot reach the thing. If C5 sees an epoch > t in the slot, the
+//!   same holds. If it sees an epoch <= t, nothing tagged t is freed. A slot between P1 and P2
+//!   shows epoch 0 and stops all freeing for those few nanoseconds.
 //! * *Done means done.* P5 releases and C5 acquires, so the last read of a pin happens before the
 //!   free that waited for it.
 

@@ -2,7 +2,7 @@
 //! What was unlinked waits here until no pin can hold it.
 //!
 //! ```text
-//!   retire ---> stripes (by thread) ---> limbo: batches tagged with the epoch they closed ---> free
+//!   retire ---> stripes (by thread) ---> limbo: batches tagged with the epoch they closed -> free
 //!                  unlinked, untagged              once every pin began in a later epoch
 //! ```
 //!

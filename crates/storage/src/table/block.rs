@@ -25,7 +25,8 @@
 //!   0), 2 reserved for a reference to a value stored elsewhere, 3 reserved.
 //! * The timestamp is inverted and big-endian, so that keys of one user key sort newest first and
 //!   share the bytes of about the same time. Keys as a whole are *not* compared byte by byte: the
-//!   user key has no terminator, so the comparison splits the last eight bytes off (see [`Position`]).
+//!   user key has no terminator, so the comparison splits the last eight bytes off (see
+//!   [`Position`]).
 
 #![deny(clippy::indexing_slicing)]
 

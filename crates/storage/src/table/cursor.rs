@@ -125,8 +125,8 @@ impl TableCursor {
         self.next_block()
     }
 
-    /// Goes to the last entry that is before the position (`key`, `ts`): in a smaller key, or in the
-    /// same key and newer than `ts`; returns false if there is none.
+    /// Goes to the last entry that is before the position (`key`, `ts`): in a smaller key, or in
+    /// the same key and newer than `ts`; returns false if there is none.
     ///
     /// # Errors
     /// As [`TableCursor::seek_first`].

@@ -1,5 +1,5 @@
-//! Says what a table is made of, for `holm inspect`. Unlike `verify` it goes on past a bad block and
-//! notes the damage: people who look at a table this closely have a reason.
+//! Says what a table is made of, for `holm inspect`. Unlike `verify` it goes on past a bad block
+//! and notes the damage: people who look at a table this closely have a reason.
 
 use base::Timestamp;
 use bytes::Bytes;

@@ -11,9 +11,9 @@
 //!  +----------------+----------+----------+
 //! ```
 //!
-//! Lengths are those of block contents, without trailer. The checksum covers the 44 bytes before it.
-//! Magic, version and checksum keep their places in all versions to come, so that an old program can
-//! tell a newer table from a damaged one.
+//! Lengths are those of block contents, without trailer. The checksum covers the 44 bytes before
+//! it. Magic, version and checksum keep their places in all versions to come, so that an old
+//! program can tell a newer table from a damaged one.
 
 #![deny(clippy::indexing_slicing)]
 

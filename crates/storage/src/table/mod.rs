@@ -20,10 +20,11 @@
 //!            '-- points to the filter and the index of each partition
 //! ```
 //!
-//! The index has two levels, always, and a filter covers one partition (some 2 MiB of data): opening
-//! reads the footer, the properties and the top index, a point read adds one filter, one index block
-//! and one data block, and the builder never holds more than one partition's index in memory, however
-//! large the table grows. Small tables pay some fifty bytes for having only one code path.
+//! The index has two levels, always, and a filter covers one partition (some 2 MiB of data):
+//! opening reads the footer, the properties and the top index, a point read adds one filter, one
+//! index block and one data block, and the builder never holds more than one partition's index in
+//! memory, however large the table grows. Small tables pay some fifty bytes for having only one
+//! code path.
 //!
 //! The bytes are drawn where they are encoded: `block` (entries, blocks, checksums), `filter`,
 //! `properties` and `footer`. Integers are little-endian; only the timestamp inside a key is
@@ -33,8 +34,8 @@
 //! * Positions (key, timestamp) rise strictly from entry to entry, through the whole file.
 //! * Each byte of the file belongs to exactly one block or to the footer, and a checksum covers it.
 //! * A block's index key is at or after its last entry and before the next block's first one. The
-//!   block in which a position must lie is thus found without looking at data, and a user key that is
-//!   not in a partition's filter has no entry that a seek in this partition could miss.
+//!   block in which a position must lie is thus found without looking at data, and a user key that
+//!   is not in a partition's filter has no entry that a seek in this partition could miss.
 //!
 //! # A torn table is damage
 //! A table exists for the database once the manifest names it, and the manifest names it only after
@@ -44,9 +45,9 @@
 //! fails to open.
 //!
 //! # Not here
-//! Compression (its byte is in the format; LZ4 and zstd are reserved), a cache of data blocks, values
-//! stored apart from their keys (a kind is reserved). References: LevelDB `doc/table_format.md`,
-//! RocksDB's partitioned index and filters.
+//! Compression (its byte is in the format; LZ4 and zstd are reserved), a cache of data blocks,
+//! values stored apart from their keys (a kind is reserved). References: LevelDB
+//! `doc/table_format.md`, RocksDB's partitioned index and filters.
 
 mod block;
 mod builder;

@@ -139,7 +139,8 @@ const SPARE_BUFFER_BYTES_MAX: usize = 4 << 20;
 impl Wal {
     /// Opens the log for appending where reading it ended, and cleans up what torn writes left.
     ///
-    /// A log that was never begun is begun, durably. `last_index` is that of the last record, also if a checkpoint has since released it.
+    /// A log that was never begun is begun, durably. `last_index` is that of the last record, also
+    /// if a checkpoint has since released it.
     ///
     /// # Errors
     /// The system's errors.
@@ -213,8 +214,8 @@ impl Wal {
     /// of timestamps. `payload_crc` is [`base::checksum::of`] the payload, taken before any lock.
     ///
     /// # Errors
-    /// `DiskFull` if a new segment is needed and there is no space for it: nothing was appended, and
-    /// the call may be repeated. `LogFailed` once a write has failed.
+    /// `DiskFull` if a new segment is needed and there is no space for it: nothing was appended,
+    /// and the call may be repeated. `LogFailed` once a write has failed.
     ///
     /// # Durability
     /// None until [`Wal::sync_to`] the returned position.
@@ -273,7 +274,8 @@ impl Wal {
     /// Returns when the stream is durable up to a position: leads if nobody does, waits otherwise.
     ///
     /// # Errors
-    /// `LogFailed` if a write or sync failed: what was not durable before will never be reported so.
+    /// `LogFailed` if a write or sync failed: what was not durable before will never be reported
+    /// so.
     ///
     /// # Durability
     /// Everything appended below `position` survives a crash once this returns.

@@ -49,10 +49,10 @@
 //!
 //! # A torn tail is not damage
 //! After the last sync, bytes may reach the disk in any order, so a crash can leave a bad record
-//! anywhere beyond it. Nobody was promised those, and recovery cuts them off. A bad record *below* a
-//! position that a later record, or a later segment, calls synced was promised: that is damage, and
-//! the log refuses to open. Damage of the very last records, which nothing later vouches for, cannot
-//! be told from a torn tail; a clean close appends a record that vouches for all before it.
+//! anywhere beyond it. Nobody was promised those, and recovery cuts them off. A bad record *below*
+//! a position that a later record, or a later segment, calls synced was promised: that is damage,
+//! and the log refuses to open. Damage of the very last records, which nothing later vouches for,
+//! cannot be told from a torn tail; a clean close appends a record that vouches for all before it.
 //!
 //! # Not here
 //! What a payload means ([`crate::batch`]), compression, a thread of its own.

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Records are read in order until one at X is not whole. If anything valid beyond X says `S > X`,
-//! the bytes at X were durable once: damage. Otherwise X is the end: what lies beyond is the remains
-//! of writes that were never synced. They are overwritten with zeros before the log is used again:
-//! new records could otherwise end just where an old one begins, and bring a stranger back to life.
+//! the bytes at X were durable once: damage. Otherwise X is the end: what lies beyond is the
+//! remains of writes that were never synced. They are overwritten with zeros before the log is used
+//! again: new records could otherwise end just where an old one begins, and bring a stranger back
+//! to life.
 
 use std::path::{Path, PathBuf};
 

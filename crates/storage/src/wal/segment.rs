@@ -7,10 +7,10 @@
 //!  +------------+------+------+------------+------------+---------------------+---- - -
 //! ```
 //!
-//! `crc` is the CRC-32C of bytes 12 to 48, `form` the format version of the log, `base` the position
-//! in the stream of the first byte after the header. The header is written together with the first
-//! records, so a segment that was prepared and not used has none: zeros, or that of the segment it
-//! was before. It fits one sector, so it is there whole or not at all.
+//! `crc` is the CRC-32C of bytes 12 to 48, `form` the format version of the log, `base` the
+//! position in the stream of the first byte after the header. The header is written together with
+//! the first records, so a segment that was prepared and not used has none: zeros, or that of the
+//! segment it was before. It fits one sector, so it is there whole or not at all.
 
 use std::io;
 use std::path::{Path, PathBuf};

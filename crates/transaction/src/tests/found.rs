@@ -9,8 +9,8 @@ use env::SimDisk;
 use super::{begin, engine, key, put, range, shard};
 use crate::{Durability, Error, Shard, TransactionOptions};
 
-/// A commit that the log failed under gives up its locks when it is visible, which is never: all who
-/// waited for them slept for ever.
+/// A commit that the log failed under gives up its locks when it is visible, which is never: all
+/// who waited for them slept for ever.
 #[test]
 fn locks_are_given_up_when_the_log_fails() {
     let disk = SimDisk::new();
@@ -83,7 +83,8 @@ fn a_watch_learns_of_a_failure_that_a_checkpoint_met() {
     assert!(watch.try_next().is_err());
 }
 
-/// Savepoints were numbered within their transaction, so that of another one was taken for one's own.
+/// Savepoints were numbered within their transaction, so that of another one was taken for one's
+/// own.
 #[test]
 fn a_savepoint_of_another_transaction_is_refused() {
     let shard = shard(&SimDisk::new());

@@ -1,5 +1,5 @@
-//! Tests of a whole shard, on a simulated disk. [`scripts`] runs the golden scripts; [`found`] holds
-//! one test for each bug that reading or testing found.
+//! Tests of a whole shard, on a simulated disk. [`scripts`] runs the golden scripts; [`found`]
+//! holds one test for each bug that reading or testing found.
 
 mod found;
 mod scripts;

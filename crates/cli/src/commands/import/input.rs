@@ -67,8 +67,8 @@ impl Input {
         }
         if left > 0 || self.seen.borrow().crc != crc {
             return Err(Failure::new(format!(
-                "{}: its first {offset} bytes are not those whose import was interrupted: import it \
-                 from the start, without --continue",
+                "{}: its first {offset} bytes are not those whose import was interrupted: import \
+                 it from the start, without --continue",
                 path.display()
             )));
         }

@@ -125,8 +125,8 @@ impl<'a> Notes<'a> {
         let Some(bytes) = self.db.get(&self.keyspace, &self.key)? else { return Ok(None) };
         let note = Note::decode(&bytes).ok_or_else(|| {
             Failure::new(format!(
-                "the note in {NOTES_KEYSPACE} of how far this import came cannot be read: import from \
-                 the start, without --continue"
+                "the note in {NOTES_KEYSPACE} of how far this import came cannot be read: import \
+                 from the start, without --continue"
             ))
         })?;
         Ok(Some(note))

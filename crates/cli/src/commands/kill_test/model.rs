@@ -63,7 +63,8 @@ pub(super) fn key(thread: u32, slot: u64) -> Vec<u8> {
     key
 }
 
-/// Returns a value. It says whose it is, so that a wrong one can be traced, and ends with a checksum.
+/// Returns a value. It says whose it is, so that a wrong one can be traced, and ends with a
+/// checksum.
 pub(super) fn value(seed: u64, thread: u32, number: u64, slot: u64, len: usize) -> Vec<u8> {
     let mut value =
         format!("thread {thread} number {number} slot {slot} bytes {len}\n").into_bytes();

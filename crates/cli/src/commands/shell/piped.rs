@@ -1,4 +1,5 @@
-//! The shell without a terminal: one line in, one line out, in order, flushed as soon as it is true.
+//! The shell without a terminal: one line in, one line out, in order, flushed as soon as it is
+//! true.
 
 use std::io::{self, BufReader};
 

@@ -170,7 +170,8 @@ impl Session {
         if open.has_failed {
             open.txn.rollback();
             return Err(Failure::new(
-                "an earlier command of this transaction failed, so it was rolled back: run it again",
+                "an earlier command of this transaction failed, so it was rolled back: run it \
+                 again",
             ));
         }
         Ok(open.txn.commit()?)

@@ -3,7 +3,8 @@
 /// Splits a line at spaces and tabs. A word in double quotes may hold spaces; inside, `\"` is a
 /// quote. Escapes stay as they are: each word is in text form.
 ///
-/// What is quoted is data: a word that would be taken for an option gets its first character escaped.
+/// What is quoted is data: a word that would be taken for an option gets its first character
+/// escaped.
 ///
 /// # Errors
 /// A sentence that names the column of a quote that is not closed, or closed too early.

@@ -15,10 +15,10 @@
 //!                                                  3. the inner nodes forget B
 //! ```
 //!
-//! Between the steps, and for a reader whose inner node is an old one: it is led to a leaf whose low
-//! fence is at or below its key, for a leaf's low fence never rises. If the leaf is dead, or the
-//! key lies at or above its high fence, the reader goes right until neither holds. Right links of
-//! live leaves lead to the next live leaf, or for a moment through a dead one; links of dead
+//! Between the steps, and for a reader whose inner node is an old one: it is led to a leaf whose
+//! low fence is at or below its key, for a leaf's low fence never rises. If the leaf is dead, or
+//! the key lies at or above its high fence, the reader goes right until neither holds. Right links
+//! of live leaves lead to the next live leaf, or for a moment through a dead one; links of dead
 //! leaves lead right, too, so the walk ends.
 //!
 //! There are no left links. A walk to the left searches anew for what lies below the low fence,
