@@ -109,7 +109,8 @@ impl Signal {
     /// Sleeps, unless the thread shall end; false then.
     fn pause(&self, how_long: Duration) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(told, how_long, |told| !told.stop && !told.work);
+        let waited =
+            self.changed.wait_timeout_while(told, how_long, |told| !told.stop && !told.work);
         let (told, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !told.stop
     }

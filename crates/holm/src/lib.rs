@@ -48,6 +48,10 @@ mod watch;
 mod background;
 mod retry;
 
+pub use ::transaction::{
+    Change, ChangeSet, Conflict, Durability, Error, Isolation, KeyspaceName, PendingCommit, Result,
+    Row, Savepoint, Touched,
+};
 pub use base::limits;
 pub use base::{KeyRange, Timestamp};
 pub use bytes::Bytes;
@@ -56,9 +60,5 @@ pub use keyspace::Keyspace;
 pub use options::{Environment, Options};
 pub use snapshot::{Scan, Snapshot};
 pub use storage::{Error as StorageError, Recovery, Verified};
-pub use ::transaction::{
-    Change, ChangeSet, Conflict, Durability, Error, Isolation, KeyspaceName, PendingCommit, Result,
-    Row, Savepoint, Touched,
-};
 pub use transaction::{Transaction, TransactionBuilder};
 pub use watch::{Watch, WatchFrom};

@@ -54,7 +54,10 @@ impl Retry {
             return Err(error);
         }
         if self.attempts >= ATTEMPTS_MAX {
-            return Err(Error::AttemptsExhausted { attempts: self.attempts, last: Box::new(error) });
+            return Err(Error::AttemptsExhausted {
+                attempts: self.attempts,
+                last: Box::new(error),
+            });
         }
         self.age.get_or_insert(age);
         if let Some(conflict) = error.as_conflict()

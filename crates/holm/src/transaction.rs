@@ -152,11 +152,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::put`]; none of the deletions is kept then.
-    pub fn delete_range(
-        &mut self,
-        keyspace: &Keyspace,
-        range: impl Into<KeyRange>,
-    ) -> Result<u64> {
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Result<u64> {
         self.core.delete_range(keyspace.range(&range.into()))
     }
 
@@ -207,9 +203,9 @@ impl Transaction {
                 })?
             }
         };
-        let new = old.checked_add(delta).ok_or_else(|| {
-            wrong(format!("{old} plus {delta} does not fit 64 bits"))
-        })?;
+        let new = old
+            .checked_add(delta)
+            .ok_or_else(|| wrong(format!("{old} plus {delta} does not fit 64 bits")))?;
         self.put(keyspace, key, new.to_string())?;
         Ok(new)
     }

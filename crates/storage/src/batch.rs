@@ -63,7 +63,9 @@ pub fn decode_batch<'a>(
         match kind {
             PUT => visit(key, Value::Put(reader.bytes().map_err(cut)?)),
             DELETE => visit(key, Value::Tombstone),
-            kind => return Err(format!("a write has kind {kind}, which this program does not know")),
+            kind => {
+                return Err(format!("a write has kind {kind}, which this program does not know"));
+            }
         }
     }
     if !reader.is_empty() {
@@ -91,11 +93,8 @@ mod tests {
 
     #[test]
     fn writes_survive_the_round_trip() {
-        let writes = [
-            (&b"a"[..], Value::Put(b"1")),
-            (b"", Value::Put(b"")),
-            (b"gone", Value::Tombstone),
-        ];
+        let writes =
+            [(&b"a"[..], Value::Put(b"1")), (b"", Value::Put(b"")), (b"gone", Value::Tombstone)];
         let bytes = encode_batch(writes.iter().copied(), 0);
         let mut read = Vec::new();
         assert_eq!(decode_batch(&bytes, |key, value| read.push((key, value))), Ok(3));

@@ -145,12 +145,12 @@ impl Shard {
         self.wait_visible(commit.ts)
     }
 
-    /// Waits until a commit that is in order is visible, the winner of a conflict for example: who
-    /// begins before that loses to it again. Does the disk's work itself if nobody else does.
+    /// Waits until a commit that is in order is visible. Does the disk's work itself if nobody else
+    /// does.
     ///
     /// # Errors
     /// `LogFailed`: it will never be visible.
-    pub fn wait_visible(&self, ts: Timestamp) -> Result<()> {
+    pub(crate) fn wait_visible(&self, ts: Timestamp) -> Result<()> {
         self.sequencer.wait_visible(
             ts,
             || self.engine.log_durable(),

@@ -46,8 +46,8 @@ struct World {
     /// Of each commit: where it ends in the log, whether it wants to be durable, whether its
     /// versions are in the memtable.
     commits: Mutex<BTreeMap<Timestamp, (Lsn, bool, bool)>>,
-    /// The value of the one key there is, by timestamp.
-    versions: Mutex<BTreeMap<Timestamp, u64>>,
+    /// The values of each key, by timestamp.
+    versions: Mutex<BTreeMap<&'static str, BTreeMap<Timestamp, u64>>>,
 }
 
 impl World {
@@ -78,25 +78,26 @@ impl World {
         Ok(())
     }
 
-    /// Puts a commit of the key in order; `read_ts` if it stands on having read the key.
+    /// Puts a commit to a key in order; `read_ts` if it stands on having read that key.
     fn order(
         &self,
+        name: &'static str,
         read_ts: Option<Timestamp>,
         needs_sync: bool,
         owner: Option<TransactionId>,
     ) -> Result<Arc<Commit>> {
         let mut writes = WriteSet::default();
-        writes.write(key("k"), None).unwrap();
+        writes.write(key(name), None).unwrap();
         let mut reads = ReadSet::default();
-        reads.add_point(key("k"));
+        reads.add_point(key(name));
         let writes = Arc::new(writes);
         let footprint = Footprint { reads: &reads, writes: &writes, blind: read_ts.is_none() };
         let read_ts = read_ts.unwrap_or(Timestamp::ZERO);
         let request =
             Request { read_ts, footprint, writes: writes.clone(), label: None, needs_sync, owner };
         let look = || {
-            let (ts, _) = lock(&self.versions).last_key_value().map(|(ts, value)| (*ts, *value))?;
-            let newer = Newer { key: key("k"), touched: Touched::Read, ts };
+            let ts = *lock(&self.versions).get(name)?.last_key_value()?.0;
+            let newer = Newer { key: key(name), touched: Touched::Read, ts };
             (ts > read_ts).then_some(newer)
         };
         self.sequencer.commit(request, 0, look, |ts| {
@@ -107,8 +108,8 @@ impl World {
         })
     }
 
-    fn apply(&self, commit: &Commit, value: u64) {
-        lock(&self.versions).insert(commit.ts, value);
+    fn apply(&self, commit: &Commit, name: &'static str, value: u64) {
+        lock(&self.versions).entry(name).or_default().insert(commit.ts, value);
         if let Some(known) = lock(&self.commits).get_mut(&commit.ts) {
             known.2 = true;
         }
@@ -142,10 +143,10 @@ impl World {
         visible
     }
 
-    fn newest(&self) -> (Timestamp, u64) {
+    fn newest(&self, name: &str) -> (Timestamp, u64) {
         let visible = self.check_visible();
         let versions = lock(&self.versions);
-        let newest = versions.range(..=visible).next_back();
+        let newest = versions.get(name).and_then(|of| of.range(..=visible).next_back());
         (visible, newest.map_or(0, |(_, value)| *value))
     }
 }
@@ -159,8 +160,8 @@ fn what_is_visible_is_whole_durable_and_acknowledged_in_order() {
             .map(|needs_sync| {
                 let world = world.clone();
                 thread::spawn(move || {
-                    let commit = world.order(None, needs_sync, None).unwrap();
-                    world.apply(&commit, 1);
+                    let commit = world.order("k", None, needs_sync, None).unwrap();
+                    world.apply(&commit, "k", 1);
                     if !needs_sync {
                         world.publish();
                     }
@@ -183,13 +184,13 @@ fn nobody_sleeps_behind_a_commit_whose_owner_does_not_wait() {
         let absent = thread::spawn({
             let world = world.clone();
             move || {
-                let commit = world.order(None, true, None).unwrap();
-                world.apply(&commit, 1);
+                let commit = world.order("k", None, true, None).unwrap();
+                world.apply(&commit, "k", 1);
             }
         });
         for needs_sync in [true, false] {
-            let commit = world.order(None, needs_sync, None).unwrap();
-            world.apply(&commit, 2);
+            let commit = world.order("k", None, needs_sync, None).unwrap();
+            world.apply(&commit, "k", 2);
             world.wait(&commit).unwrap();
             assert!(world.check_visible() >= commit.ts);
         }
@@ -208,16 +209,16 @@ fn when_the_log_fails_all_are_told_and_nothing_becomes_visible_any_more() {
                     let owner = TransactionId(id);
                     let age = Timestamp::from_raw(id);
                     world.locks.acquire(owner, age, &key("k")).unwrap();
-                    let commit = world.order(None, true, Some(owner)).unwrap();
-                    world.apply(&commit, id);
+                    let commit = world.order("k", None, true, Some(owner)).unwrap();
+                    world.apply(&commit, "k", id);
                     let waited = world.wait(&commit);
                     assert!(waited.is_err() || world.check_visible() >= commit.ts);
                 })
             })
             .collect();
         world.fails.store(true, Ordering::SeqCst);
-        let buffered = world.order(None, false, None).unwrap();
-        world.apply(&buffered, 3);
+        let buffered = world.order("k", None, false, None).unwrap();
+        world.apply(&buffered, "k", 3);
         world.publish();
         let _ = world.wait(&buffered);
         // The second of the two owners gets the lock although the first one never becomes visible.
@@ -241,12 +242,12 @@ fn no_update_is_lost() {
                 let world = world.clone();
                 thread::spawn(move || {
                     loop {
-                        let (read_ts, value) = world.newest();
-                        let Ok(commit) = world.order(Some(read_ts), n != 1, None) else {
+                        let (read_ts, value) = world.newest("k");
+                        let Ok(commit) = world.order("k", Some(read_ts), n != 1, None) else {
                             thread::yield_now();
                             continue;
                         };
-                        world.apply(&commit, value + 1);
+                        world.apply(&commit, "k", value + 1);
                         world.wait(&commit).unwrap();
                         return;
                     }
@@ -254,7 +255,45 @@ fn no_update_is_lost() {
             })
             .collect();
         writers.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(world.newest(), (Timestamp::from_raw(3), 3));
+        assert_eq!(world.newest("k"), (Timestamp::from_raw(3), 3));
+    });
+}
+
+#[test]
+fn no_update_is_lost_among_many_that_do_not_conflict() {
+    check(|| {
+        let world = World::new();
+        let others = thread::spawn({
+            let world = world.clone();
+            move || {
+                for name in ["x", "y", "x"] {
+                    let commit = world.order(name, None, false, None).unwrap();
+                    world.apply(&commit, name, 0);
+                    world.publish();
+                }
+            }
+        });
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let world = world.clone();
+                thread::spawn(move || {
+                    loop {
+                        let (read_ts, value) = world.newest("k");
+                        thread::yield_now();
+                        let Ok(commit) = world.order("k", Some(read_ts), false, None) else {
+                            continue;
+                        };
+                        world.apply(&commit, "k", value + 1);
+                        world.publish();
+                        world.wait(&commit).unwrap();
+                        return;
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|thread| thread.join().unwrap());
+        others.join().unwrap();
+        assert_eq!(world.newest("k").1, 2);
     });
 }
 

@@ -37,6 +37,19 @@ impl Bed {
         command
     }
 
+    /// Runs a command of the shell in which `holm` is the program; both of its outputs are one.
+    pub(crate) fn sh(&self, command: &str) -> Output {
+        let bin = Path::new(HOLM).parent().unwrap().to_path_buf();
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let paths = std::iter::once(bin).chain(std::env::split_paths(&paths));
+        self.command("sh")
+            .arg("-c")
+            .arg(format!("exec 2>&1\n{command}"))
+            .env("PATH", std::env::join_paths(paths).unwrap())
+            .output()
+            .unwrap()
+    }
+
     /// Runs the program to its end.
     pub(crate) fn holm(&self, arguments: &[&str], input: &[u8]) -> Said {
         let mut child = self.start(arguments);

@@ -1,7 +1,7 @@
 //! The program, run as a person or a script runs it.
 //!
-//! What it says stands in `transcripts/`; what a transcript cannot show (bytes, kills, closed pipes)
-//! is tested here.
+//! What it says stands in `transcripts/` and in the walk of README.md; what these cannot show
+//! (bytes, kills, closed pipes) is tested here.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,4 +9,5 @@ mod bed;
 mod crash;
 mod exit_codes;
 mod files;
+mod readme;
 mod transcript;

@@ -12,7 +12,7 @@
 
 use std::path::Path;
 
-use crate::bed::{Bed, HOLM};
+use crate::bed::Bed;
 
 #[test]
 fn transcripts_say_what_the_program_says() {
@@ -71,16 +71,7 @@ fn run(transcript: &str) -> String {
 }
 
 fn answer(bed: &Bed, command: &str) -> String {
-    let bin = Path::new(HOLM).parent().unwrap().to_path_buf();
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::iter::once(bin).chain(std::env::split_paths(&paths));
-    let output = bed
-        .command("sh")
-        .arg("-c")
-        .arg(format!("exec 2>&1\n{command}"))
-        .env("PATH", std::env::join_paths(paths).unwrap())
-        .output()
-        .unwrap();
+    let output = bed.sh(command);
     let mut said = without_timestamps(&String::from_utf8_lossy(&output.stdout));
     if !said.is_empty() && !said.ends_with('\n') {
         said.push('\n');
@@ -96,8 +87,8 @@ fn answer(bed: &Bed, command: &str) -> String {
     said
 }
 
-/// Replaces timestamps, of 18 digits as long as we live, by `T`, database ids by `ID`, process ids by
-/// `P`.
+/// Replaces timestamps, of 18 digits as long as we live, by `T`, database ids by `ID`, process ids
+/// by `P`.
 fn without_timestamps(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

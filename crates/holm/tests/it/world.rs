@@ -140,6 +140,17 @@ impl<'r> InFlight<'r> {
     /// Commits, now or in a while.
     pub(crate) fn commit(&mut self, attempt: Attempt, txn: Transaction, random: &mut SeededRandom) {
         self.recorder.read_ts(attempt.id, txn.read_timestamp().raw());
+        if random.chance(500) {
+            // Nobody but this thread brings it to the disk, and what it does next comes after.
+            let committed = retryable(txn.commit());
+            if let Some(ts) = committed.filter(|_| attempt.wrote) {
+                self.recorder.commit_ts(attempt.id, ts.raw());
+            }
+            let outcome = committed.map_or(Outcome::Aborted, |_| Outcome::Committed);
+            self.recorder.end(attempt.id, outcome);
+            self.free.push(attempt.session);
+            return;
+        }
         match txn.commit_pending() {
             Err(error) => {
                 assert!(error.is_retryable(), "{error}");

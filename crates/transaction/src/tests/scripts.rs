@@ -135,7 +135,7 @@ impl Runner {
             "set" => {
                 let mut txn = super::begin(&self.shard);
                 for (name, value) in pairs(&command.args) {
-                    txn.put(key(name), Bytes::copy_from_slice(value.as_bytes()))?;
+                    txn.put(key(name), sized(value))?;
                 }
                 self.names.insert(txn.id(), "set".into());
                 return self.call("set", txn, |txn| {
