@@ -343,6 +343,15 @@ fn a_table_that_is_sound_and_not_the_one_meant_is_damage() {
     assert!(matches!(open(&disk), Err(Error::Damaged { path, .. }) if path == live));
 }
 
+/// Ends another thread also if this one panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() {
     let disk = SimDisk::new();
@@ -350,6 +359,7 @@ fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() 
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
+            let _ends = Ends(&done);
             for raw in 1..=600 {
                 put(&engine, raw, &format!("key {}", raw % 50), &[raw as u8; 700]);
                 if raw % 3 == 0 {
@@ -359,7 +369,6 @@ fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() 
                     engine.checkpoint(ts(raw), engine.log_next()).unwrap();
                 }
             }
-            done.store(true, Ordering::Release);
         });
         let verifier = scope.spawn(|| {
             let mut rounds = 0;
