@@ -1,8 +1,8 @@
 //! Holm: a transactional key-value database that lives in your program.
 //!
-//! Transactions are serializable, strictly: as if they had run one after the other, in an order that
-//! agrees with real time. A commit that was acknowledged is on disk. Readers never wait and are
-//! never aborted, and the past can be read.
+//! Transactions are serializable, strictly: as if they had run one after the other, in an order
+//! that agrees with real time. A commit that was acknowledged is on disk. Readers never wait and
+//! are never aborted, and the past can be read.
 //!
 //! ```
 //! # let directory = std::env::temp_dir().join(format!("holm-doc-{}", std::process::id()));
@@ -20,8 +20,8 @@
 //!
 //! let snapshot = db.snapshot();
 //! db.put(&users, "bob", "new")?;
-//! let names: Vec<_> = snapshot.scan(&users, ..).map(|row| row.map(|row| row.into_parts().0)).collect::<Result<_, _>>()?;
-//! assert_eq!(names, ["ada"]);
+//! let rows = snapshot.scan(&users, ..).collect::<holm::Result<Vec<_>>>()?;
+//! assert_eq!(rows.iter().map(|row| row.key()).collect::<Vec<_>>(), [b"ada"]);
 //! db.close()?;
 //! # std::fs::remove_dir_all(&directory)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -73,13 +73,13 @@ impl TransactionBuilder {
 /// A transaction. Dropping it rolls it back.
 ///
 /// It sees the database as it was when it began, and its own writes. Its writes are seen by others
-/// when it commits, all at once. Owned: it can be sent to another thread, and outlives the call that
-/// began it.
+/// when it commits, all at once. Owned: it can be sent to another thread, and outlives the call
+/// that began it.
 pub struct Transaction {
     pub(crate) core: transaction::Transaction,
     pub(crate) db: Arc<Open>,
-    /// The failure after which only another attempt helps, for `transact` to see even if the closure
-    /// makes another error of it.
+    /// The failure after which only another attempt helps, for `transact` to see even if the
+    /// closure makes another error of it.
     pub(crate) must_retry: Option<Error>,
 }
 
@@ -121,8 +121,8 @@ impl Transaction {
         })
     }
 
-    /// Returns the rows of a range: `b"a"..b"b"`, `..`, or [`KeyRange::prefix`]. What counts as read
-    /// is what was taken from it.
+    /// Returns the rows of a range: `b"a"..b"b"`, `..`, or [`KeyRange::prefix`]. What counts as
+    /// read is what was taken from it.
     pub fn scan(&self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Scan<'_> {
         Scan::new(ScanSource::Transaction(&self.core), keyspace.range(&range.into()))
     }
@@ -178,8 +178,8 @@ impl Transaction {
         Ok(true)
     }
 
-    /// Adds to a counter and returns the sum. A counter is a value that holds a decimal integer of 64
-    /// bits with sign; an absent one is 0.
+    /// Adds to a counter and returns the sum. A counter is a value that holds a decimal integer of
+    /// 64 bits with sign; an absent one is 0.
     ///
     /// # Errors
     /// `WrongValue` if the value is no such integer, or the sum is not; as [`Transaction::put`].
@@ -240,8 +240,8 @@ impl Transaction {
     }
 
     /// Commits without waiting: the transaction is in order when this returns, and the handle is
-    /// done when [`Transaction::commit`] would have returned. Wait for it, or poll it as a future. A
-    /// few threads can keep many commits in flight so.
+    /// done when [`Transaction::commit`] would have returned. Wait for it, or poll it as a future.
+    /// A few threads can keep many commits in flight so.
     ///
     /// # Errors
     /// As [`Transaction::commit`], but for failures of the log later on.

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The wall clock stands at 0, so timestamps are the numbers of commits. A call that has to wait
-//! goes on in a thread of its own and says for whom; the command that lets it go on shows its answer.
-//! So there are threads, and still one order.
+//! goes on in a thread of its own and says for whom; the command that lets it go on shows its
+//! answer. So there are threads, and still one order.
 
 #![expect(
     clippy::disallowed_methods,
@@ -313,7 +313,8 @@ impl Runner {
             let name = name.0.clone();
             if let Some(call) = self.waiting.remove(&name) {
                 let answer = self.answer_of(&name, call);
-                // Victims first, since they let the others go on; which of them ran first is chance.
+                // Victims first, since they let the others go on; which of them ran first is
+                // chance.
                 let went_on = !answer.starts_with("error");
                 self.settled.insert((went_on, format!("lets {name} go on: {answer}\n")));
             }
