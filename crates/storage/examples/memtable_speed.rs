@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base::Timestamp;
 use storage::Value;
-use storage::memtable::{Direction, Memtable};
+use storage::memtable::{Direction, Memtable, Tombstones};
 
 const VALUE: [u8; 128] = [7; 128];
 const ROWS: usize = 100;
@@ -30,27 +30,29 @@ fn main() {
     let mut sorted: Vec<_> = (0..keys as u64).map(key).collect();
     sorted.sort_unstable();
 
-    let mut table = Memtable::new(42);
+    let mut table = Memtable::new(42, Tombstones::Dropped);
     let alone = |name: &str, f: &mut dyn FnMut()| report(name, 1, keys, || timed(f));
     alone("bulk load, sorted", &mut || {
         let mut load = table.bulk_load(keys);
         sorted.iter().for_each(|key| load.push(key, at(1), Value::Put(&VALUE)));
         load.finish();
     });
+    let mut table = Some(table);
     alone("replay of new random keys", &mut || {
-        let mut replay = table.replay();
+        let mut replay = table.take().expect("runs once").replay();
         for n in keys..2 * keys {
             replay.insert(&key(n as u64), at(1), Value::Put(&VALUE));
         }
-        replay.finish();
+        table = Some(replay.finish());
     });
+    let table = table.expect("the replay gave it back");
     println!("{:>12} bytes per key", table.memory_bytes() / table.len());
     let time = Instant::now();
     drop(table);
     println!("{:>12.3} s to drop it", time.elapsed().as_secs_f64());
 
     for threads in [1, 2] {
-        let table = Memtable::new(42);
+        let table = Memtable::new(42, Tombstones::Dropped);
         let clock = AtomicUsize::new(1);
         let share = keys / threads;
         let run = |name: &str, ops: usize, f: &(dyn Fn(usize) + Sync)| {

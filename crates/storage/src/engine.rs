@@ -1,47 +1,90 @@
-//! The engine: log, memtable, checkpoint and manifest joined, and the recovery that joins them
-//! again after a crash.
+//! The engine: log, memtables, tables and manifest joined.
 //!
 //! ```text
-//!   commit ─► log ─► memtable ◄─ reads
-//!              │         │ checkpoint at C (in the background)
+//!   commit ─► log ─► active memtable ◄─────────────── reads: the view of the moment
+//!              │         │ full: sealed between two commits
 //!              │         ▼
-//!              │     tables/0000000012.table ─► MANIFEST {table 12, checkpoint C, log from L}
-//!              ▼                                    │
-//!   [segment 5][segment 6][segment 7]               │ segments that end below L are
-//!        L ────────┴─ still needed ◄────────────────┘ used again or deleted
+//!              │     sealed memtables
+//!              │         │ flush, once all in it is visible
+//!              ▼         ▼
+//!   [segment 5]…    tables/… level 0 ─► compaction ─► … ─► last level
+//!     used again         │                  │
+//!     after a flush ◄────┴── MANIFEST ◄─────┘   named there before it is read from,
+//!                                               removed when no reader has it any more
 //! ```
 //!
-//! For now the memtable holds the whole database and a checkpoint is one table with all of it; the
-//! tree of tables for data larger than memory will stand behind the same calls.
+//! There is one tree of tables for the whole node, and no log but the one: what is in a memtable
+//! can be read back from it.
 //!
-//! Opening reads the manifest, loads the table it names, replays the log from where the manifest
-//! says, and continues the log. A (key, timestamp) is written once, so it does not matter that the
-//! log holds some commits that are in the table too.
+//! | part | file |
+//! |---|---|
+//! | what is where at one moment | [`view`] |
+//! | reading | [`read`] |
+//! | the memtable becomes tables | [`flush`] |
+//! | tables become fewer tables | [`compact`] |
+//! | opening after whatever happened | [`recovery`] |
+//! | how the memory is shared out | [`memory`] |
+//! | reading everything to check it | [`verify`] |
+//! | numbers | [`stats`] |
 //!
 //! # Invariants
-//! * Everything visible at the checkpoint's timestamp is in its table; everything later is in the
-//!   log from the manifest's position on.
-//! * The manifest is switched only after the table, its name, and the log up to that position are
-//!   durable; what it no longer names is deleted only after that.
+//! * Every commit up to the manifest's checkpoint timestamp is in its tables; every later one is in
+//!   the log from the manifest's position on.
+//! * A table is named by the manifest before a view has it, and the log that a table stands in for
+//!   is released only after that.
+//! * A view that replaces another says the same about every timestamp at or above the watermark.
+//!
+//! # Locks
+//! `flushing` and `compacting` keep one flush, and the choice of compactions, to one thread at a
+//! time; `files` is held while log segments come and go. The manifest's lock is held from an edit
+//! to the view that goes with it; `install` while a view is replaced, which takes microseconds: the
+//! thread that seals waits for it inside the critical section of commits. They are taken in this
+//! order.
 //!
 //! # Not here
 //! The order of commits and what is visible: the caller's business (the `transaction` crate).
+//! Threads: whoever opens an engine calls [`Engine::flush_next`] and [`Engine::compact_next`] from
+//! threads of its own.
 
-use std::path::{Path, PathBuf};
+mod compact;
+mod flush;
+mod memory;
+mod read;
+mod recovery;
+mod stats;
+mod store;
+mod verify;
+mod view;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use base::{KeyRange, Timestamp};
-use env::{Disk, OpenMode};
+use arc_swap::ArcSwap;
+use base::Timestamp;
+use env::Disk;
 
-use crate::batch::decode_batch;
-use crate::directory::{CreateMode, Directory};
-use crate::error::{Error, Result};
-use crate::manifest::{Edit, MANIFEST_NAME, Manifest, State, TableMeta};
-use crate::memtable::Memtable;
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::manifest::Manifest;
+use crate::memtable::{Collected, Memtable, Pins, Tombstones};
+use crate::row_cache::RowCache;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-use crate::table::{Table, TableBuilder, TableOptions};
-use crate::value::Value;
-use crate::wal::{self, Lsn, Record, RecordKind, Wal, WalOptions, WalStats};
+use crate::table::TableOptions;
+use crate::wal::{self, Lsn, Wal, WalOptions};
+
+pub use compact::Compacted;
+pub use memory::MemoryOptions;
+pub use read::{ReadPin, Rows, Visit};
+pub use recovery::Recovery;
+pub use stats::EngineStats;
+pub use verify::Verified;
+pub(crate) use recovery::each_write;
+pub(crate) use verify::verify_files;
+
+use compact::Compactions;
+use stats::Counters;
+use store::TableStore;
+use view::View;
 
 /// How an engine is opened.
 #[derive(Debug, Clone)]
@@ -52,81 +95,47 @@ pub struct EngineOptions {
     pub owner: String,
     /// The id of a database that is created; random.
     pub new_id: [u8; 16],
-    /// Keys the memtable's hash function; random.
+    /// Keys the memtables' hash function; random.
     pub hash_seed: u64,
     /// The layout of the log.
     pub wal: WalOptions,
     /// The layout of tables.
     pub table: TableOptions,
-}
-
-/// What opening found and did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// True if the database was created.
-    pub created: bool,
-    /// True if it had been closed cleanly.
-    pub clean: bool,
-    /// Versions loaded from the checkpoint.
-    pub checkpoint_versions: u64,
-    /// Transactions replayed from the log.
-    pub replayed: u64,
-    /// Bytes of unacknowledged writes that were cut off.
-    pub torn_bytes: u64,
-    /// Files removed that a crash had left behind.
-    pub orphans: u64,
-}
-
-/// What [`Engine::verify`] read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Tables read whole.
-    pub tables: u64,
-    /// Versions in them.
-    pub versions: u64,
-    /// Bytes of them.
-    pub table_bytes: u64,
-    /// Records of the log.
-    pub log_records: u64,
-    /// Segments of the log.
-    pub log_segments: u64,
-}
-
-/// Sizes and counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EngineStats {
-    /// Keys in memory, deleted ones that are not collected yet included.
-    pub keys: usize,
-    /// Bytes of memory they take.
-    pub memory_bytes: usize,
-    /// The log's counts.
-    pub wal: WalStats,
-    /// Bytes of the log that a crash now would replay.
-    pub log_bytes: u64,
-    /// Bytes of the last checkpoint's table.
-    pub checkpoint_bytes: u64,
-    /// The last checkpoint's timestamp.
-    pub checkpoint_ts: Timestamp,
-    /// Checkpoints written since the engine was opened.
-    pub checkpoints: u64,
-    /// The oldest timestamp that can be read.
-    pub oldest_readable: Timestamp,
+    /// How memory is shared out.
+    pub memory: MemoryOptions,
+    /// How long the log may get before the active memtable is sealed, in bytes, however little it
+    /// holds: what a crash replays.
+    pub log_bytes_max: u64,
 }
 
 /// An open database directory.
 pub struct Engine {
     directory: Directory,
     wal: Wal,
-    memtable: Arc<Memtable>,
+    view: ArcSwap<View>,
+    /// Held while the view is replaced.
+    install: Mutex<()>,
+    /// Who reads at which timestamp.
+    pins: Pins,
     manifest: Mutex<Manifest>,
-    /// Held while files come and go: by a checkpoint, the preparation of a segment, a verification.
-    files: Mutex<()>,
-    table_options: TableOptions,
-    recovered_ts: Timestamp,
-    /// Where replay would begin, and how long the checkpoint's table is: read often.
+    tables: TableStore,
+    rows: RowCache,
+    memory: MemoryOptions,
+    log_bytes_max: u64,
+    hash_seed: u64,
+    /// The log position at which the size of the active memtable is looked at next.
+    next_look: AtomicU64,
+    /// The active memtable is to be sealed before the next commit.
+    is_full: AtomicBool,
+    /// Where the records of the active memtable begin, and where replay would.
+    active_start: AtomicU64,
     log_start: AtomicU64,
-    checkpoint_bytes: AtomicU64,
-    checkpoints: AtomicU64,
+    recovered_ts: Timestamp,
+    /// Held while log segments come and go, and by whoever reads them all.
+    files: Mutex<()>,
+    flushing: Mutex<()>,
+    compacting: Mutex<Compactions>,
+    counters: Counters,
     is_closed: AtomicBool,
 }
 
@@ -134,79 +143,14 @@ impl Engine {
     /// Opens or creates the database in a directory.
     ///
     /// # Errors
-    /// `Locked`, `NotADatabase`, `NewerFormat`; `Damaged` if anything that was durable is wrong;
-    /// the system's errors.
+    /// `Locked`, `NotADatabase`, `NewerFormat`; `Damaged` if anything that was durable and is read
+    /// is wrong; the system's errors.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
         options: EngineOptions,
     ) -> Result<(Engine, Recovery)> {
-        let EngineOptions { create, owner, new_id, hash_seed, wal, table: table_options } = options;
-        let directory = if create {
-            Directory::open_or_create(disk.clone(), path, CreateMode::IfMissing, &owner, new_id)?
-        } else {
-            Directory::open_existing(disk.clone(), path, &owner)?
-        };
-        let mut manifest = directory.open_manifest()?;
-        let state = manifest.state().clone();
-        // What was read may be what a process wrote that died before it synced it. Whoever acts
-        // upon it, by removing what it does not name, first makes it durable.
-        disk.sync_dir(path).map_err(Error::io(path, "sync"))?;
-        let orphans = directory.orphans(&state)?;
-        for orphan in &orphans {
-            disk.remove(orphan).map_err(Error::io(orphan, "remove"))?;
-        }
-
-        let mut memtable = Memtable::new(hash_seed);
-        let checkpoint_versions = load_tables(&directory, &state, &mut memtable)?;
-        let log_start = Lsn(state.log_start);
-        let wal_path = directory.wal_path();
-        let (mut last_ts, mut replayed) = (state.last_ts, 0);
-        let mut replay = memtable.replay();
-        let recovered = wal::read_log(&*disk, &wal_path, directory.id().0, log_start, |record| {
-            last_ts = last_ts.max(record.timestamp);
-            replayed += u64::from(record.kind == RecordKind::Entry);
-            each_write(&wal_path, &record, |key, value| {
-                replay.insert(key, record.timestamp, value);
-            })
-        })?;
-        replay.finish();
-        memtable.raise_floor(state.gc_watermark);
-        let recovery = Recovery {
-            created: directory.is_new(),
-            clean: recovered.closed || directory.is_new(),
-            checkpoint_versions,
-            replayed,
-            torn_bytes: recovered.torn_bytes,
-            orphans: orphans.len() as u64,
-        };
-        let last_index = recovered.end.last_index.unwrap_or(state.log_index);
-        let wal = Wal::open(disk, wal_path, directory.id().0, wal, &recovered, last_index)?;
-        let log_start = log_start.max(wal.start());
-        if state.log_start == 0 {
-            manifest.apply(&Edit { log_start: Some(log_start.0), ..Edit::default() })?;
-        }
-        wal.release_before(log_start)?;
-        let checkpoint_bytes = state.tables.values().map(|table| table.bytes).sum();
-        let engine = Engine {
-            directory,
-            wal,
-            memtable: Arc::new(memtable),
-            manifest: Mutex::new(manifest),
-            files: Mutex::new(()),
-            table_options,
-            recovered_ts: last_ts,
-            log_start: AtomicU64::new(log_start.0),
-            checkpoint_bytes: AtomicU64::new(checkpoint_bytes),
-            checkpoints: AtomicU64::new(0),
-            is_closed: AtomicBool::new(false),
-        };
-        Ok((engine, recovery))
-    }
-
-    /// Returns the table of all versions.
-    pub fn memtable(&self) -> &Arc<Memtable> {
-        &self.memtable
+        recovery::open(disk, path, options)
     }
 
     /// Returns the newest timestamp that was found at opening.
@@ -214,13 +158,70 @@ impl Engine {
         self.recovered_ts
     }
 
-    /// Appends one transaction to the log; returns where its record begins and ends.
+    /// Appends one transaction to the log. Returns where its record begins and ends, and the
+    /// memtable that its versions go into: the caller puts them there before it makes them visible.
+    ///
+    /// Calls come one after the other, in the order of their timestamps; `last` is the timestamp of
+    /// the one before.
     ///
     /// # Errors
     /// As [`Wal::append`].
-    pub fn append(&self, ts: Timestamp, payload: &[u8], payload_crc: u32) -> Result<(Lsn, Lsn)> {
+    pub fn append(
+        &self,
+        last: Timestamp,
+        ts: Timestamp,
+        payload: &[u8],
+        payload_crc: u32,
+    ) -> Result<(Lsn, Lsn, Arc<Memtable>)> {
+        if self.is_full.load(Ordering::Relaxed) {
+            self.seal(last);
+        }
         let end = self.wal.append(ts, payload, payload_crc)?;
-        Ok((Lsn(end.0 - wal::record_bytes(payload.len())), end))
+        let begin = Lsn(end.0 - wal::record_bytes(payload.len()));
+        let active = self.view.load().active.clone();
+        if end.0 >= self.next_look.load(Ordering::Relaxed) {
+            self.look_at_size(&active, end);
+        }
+        Ok((begin, end, active))
+    }
+
+    /// Decides whether the active memtable is full, and when to look again.
+    fn look_at_size(&self, active: &Memtable, end: Lsn) {
+        let room = self.memory.memtable_bytes.saturating_sub(active.memory_bytes());
+        let log_bytes = end.0.saturating_sub(self.active_start.load(Ordering::Relaxed));
+        let log_room = self.log_bytes_max.saturating_sub(log_bytes);
+        if room == 0 || log_room == 0 {
+            self.is_full.store(true, Ordering::Relaxed);
+        }
+        // A short record takes about three times its length in the memtable.
+        let next = (room as u64 / 4).min(log_room).max(memory::LOOK_BYTES);
+        self.next_look.store(end.0 + next, Ordering::Relaxed);
+    }
+
+    /// Seals the active memtable, unless it is empty. `last` is the newest timestamp that may have
+    /// gone into it. Not to be called beside [`Engine::append`].
+    pub fn seal(&self, last: Timestamp) {
+        let _install = lock(&self.install);
+        let view = self.view.load_full();
+        self.is_full.store(false, Ordering::Relaxed);
+        let log_end = self.wal.next();
+        self.next_look.store(log_end.0 + memory::LOOK_BYTES, Ordering::Relaxed);
+        // Versions of the last commits may be on their way into it still: an empty log since the
+        // seal before is what tells.
+        if self.active_start.swap(log_end.0, Ordering::Relaxed) == log_end.0 {
+            return;
+        }
+        let next = self.new_memtable();
+        // As many keys are to be expected as last time; growing would hold up a commit.
+        next.reserve(view.active.len());
+        self.view.store(Arc::new(view.seal(next, last, log_end)));
+        self.counters.sealed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_memtable(&self) -> Memtable {
+        let memtable = Memtable::new(self.hash_seed, Tombstones::Kept);
+        memtable.raise_floor(self.pins.watermark());
+        memtable
     }
 
     /// Returns when the log is durable up to a position; see [`Wal::sync_to_then`].
@@ -252,11 +253,6 @@ impl Engine {
         self.wal.wants_segment(position)
     }
 
-    /// Returns the position that replay would begin at.
-    pub fn log_start(&self) -> Lsn {
-        Lsn(self.log_start.load(Ordering::Relaxed))
-    }
-
     /// Prepares the log's next segment if it is time.
     ///
     /// # Errors
@@ -271,130 +267,21 @@ impl Engine {
         self.wal.next().0 - self.log_start.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes of the last checkpoint's table.
-    pub fn checkpoint_bytes(&self) -> u64 {
-        self.checkpoint_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Writes all versions up to `visible` to a table, names it in the manifest, and releases the
-    /// log before `log_start`. Readers and writers go on meanwhile.
-    ///
-    /// The caller promises that all commits up to `visible` are in the memtable, and all later ones
-    /// in the log at or after `log_start`.
-    ///
-    /// # Errors
-    /// The system's errors, `DiskFull` among them: the checkpoint before stays in force, and the
-    /// log with it.
-    ///
-    /// # Durability
-    /// All commits up to `visible` survive a crash, whatever their own durability.
-    pub fn checkpoint(&self, visible: Timestamp, log_start: Lsn) -> Result<()> {
-        let _files = lock(&self.files);
-        // Else a crash could leave a log that ends before the point it is needed from.
-        self.wal.sync_to(log_start)?;
-        let mut manifest = lock(&self.manifest);
-        manifest.check_certain()?;
-        if visible < manifest.state().checkpoint_ts || log_start.0 < manifest.state().log_start {
-            // Another checkpoint, of a later moment, was faster: it covers all of this one.
-            return Ok(());
+    /// Raises the floor: from now on no reader is registered below `ts`. Gives back the memory of
+    /// versions that nobody can read any more; what is in tables goes when they are compacted.
+    pub fn collect(&self, ts: Timestamp) -> Collected {
+        self.pins.raise_floor(ts);
+        let watermark = self.pins.watermark();
+        let mut collected = Collected::default();
+        for memtable in self.view.load().memtables() {
+            memtable.raise_floor(watermark);
+            let part = memtable.collect();
+            collected.versions += part.versions;
+            collected.keys += part.keys;
+            collected.freed += part.freed;
+            collected.waiting += part.waiting;
         }
-        let number = manifest.state().next_file_number;
-        let path = self.directory.table_path(number);
-        let (meta, floor) = match self.write_table(number, &path, visible) {
-            Ok(written) => written,
-            Err(error) => {
-                // A half-written table only takes space, which may be what is missing.
-                let _ = self.directory.disk().remove(&path);
-                return Err(error);
-            }
-        };
-        if floor > visible {
-            // The floor rose meanwhile, and versions up to it stand in for older ones that are
-            // forgotten already. They are not in the table, so the log must not lose them.
-            self.wal.sync_to(self.wal.next())?;
-        }
-        let bytes = meta.bytes;
-        let replaced: Vec<u64> = manifest.state().tables.keys().copied().collect();
-        // A crash may have taken the newest records before; the index never goes back.
-        let log_index = self.wal.last_index().max(manifest.state().log_index);
-        let applied = manifest.apply(&Edit {
-            added: vec![meta],
-            removed: replaced.clone(),
-            checkpoint_ts: Some(visible),
-            log_start: Some(log_start.0),
-            log_index: Some(log_index),
-            gc_watermark: Some(floor),
-            last_ts: Some(visible),
-            ..Edit::default()
-        });
-        if applied.is_err() && manifest.check_certain().is_ok() {
-            let _ = self.directory.disk().remove(&path);
-        }
-        applied?;
-        drop(manifest);
-        self.log_start.store(log_start.0, Ordering::Relaxed);
-        self.checkpoint_bytes.store(bytes, Ordering::Relaxed);
-        self.checkpoints.fetch_add(1, Ordering::Relaxed);
-        for number in replaced {
-            // The checkpoint is in force already. What cannot be removed now goes at the next
-            // opening.
-            let _ = self.directory.disk().remove(&self.directory.table_path(number));
-        }
-        self.wal.release_before(log_start)
-    }
-
-    /// Writes the table of a checkpoint; returns its line, and the timestamp from which on the past
-    /// can be read from it.
-    fn write_table(
-        &self,
-        number: u64,
-        path: &Path,
-        visible: Timestamp,
-    ) -> Result<(TableMeta, Timestamp)> {
-        let disk = self.directory.disk();
-        // A checkpoint that failed may have left one that it could not remove.
-        if disk.exists(path).map_err(Error::io(path, "look for"))? {
-            disk.remove(path).map_err(Error::io(path, "remove"))?;
-        }
-        let file = disk.open(path, OpenMode::CreateNew).map_err(Error::io(path, "create"))?;
-        let mut builder = TableBuilder::new(file, path, self.table_options.clone());
-        // A pin at the floor keeps every version that may still be asked for by timestamp.
-        let pin = self.memtable.pin_newest(|| self.memtable.floor());
-        for history in pin.versions(&KeyRange::all()) {
-            for version in history.versions().filter(|version| version.ts <= visible) {
-                // Before the floor nobody can see that the key was there, so nobody misses the mark
-                // that it is gone.
-                if version.ts > pin.ts() || version.value != Value::Tombstone {
-                    builder.add(history.key, version.ts, version.value)?;
-                }
-            }
-        }
-        let summary = builder.finish()?;
-        let folder = self.directory.tables_path();
-        disk.sync_dir(&folder).map_err(Error::io(&folder, "sync"))?;
-        Ok((TableMeta::new(number, 0, &summary), pin.ts()))
-    }
-
-    /// Reads everything on disk and checks it: every block of every table, every record of the log.
-    /// Readers and writers go on meanwhile.
-    ///
-    /// # Errors
-    /// `Damaged` for the first thing that is wrong.
-    pub fn verify(&self) -> Result<Verified> {
-        let _files = lock(&self.files);
-        let (disk, path) = (&**self.directory.disk(), self.directory.path());
-        Directory::read_id(disk, path)?;
-        let state = {
-            let manifest = lock(&self.manifest);
-            let (found, _) = Manifest::read(disk, path)?;
-            if found != *manifest.state() && manifest.check_certain().is_ok() {
-                let what = "it is sound, and not the manifest that is in use";
-                return Err(Error::damaged(&path.join(MANIFEST_NAME), 0, what));
-            }
-            manifest.state().clone()
-        };
-        let durable = self.wal.durable();
-        verify_files(disk, path, &state, self.directory.id().0, Some(durable))
+        collected
     }
 
     /// Closes the database: makes everything durable and marks the log as complete.
@@ -408,102 +295,8 @@ impl Engine {
         self.wal.close()
     }
 
-    /// Returns sizes and counts.
-    pub fn stats(&self) -> EngineStats {
-        EngineStats {
-            keys: self.memtable.len(),
-            memory_bytes: self.memtable.memory_bytes(),
-            wal: self.wal.stats(),
-            log_bytes: self.log_bytes(),
-            checkpoint_bytes: self.checkpoint_bytes(),
-            checkpoint_ts: lock(&self.manifest).state().checkpoint_ts,
-            checkpoints: self.checkpoints.load(Ordering::Relaxed),
-            oldest_readable: self.memtable.floor(),
-        }
-    }
-
     /// Returns the directory.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
-}
-
-/// Loads the tables of the state into an empty memtable; returns how many versions there were.
-fn load_tables(directory: &Directory, state: &State, memtable: &mut Memtable) -> Result<u64> {
-    let entries = state.tables.values().map(|table| table.entries).sum::<u64>();
-    let mut load = memtable.bulk_load(entries as usize);
-    for meta in state.tables.values() {
-        let table = directory.open_table(meta)?;
-        let mut cursor = table.cursor();
-        let mut loaded = 0;
-        let mut is_valid = cursor.seek_first()?;
-        while is_valid {
-            if let Some(entry) = cursor.entry() {
-                load.push(entry.key, entry.ts, entry.value);
-                loaded += 1;
-            }
-            is_valid = cursor.next()?;
-        }
-        if loaded != meta.entries {
-            let what = format!("it holds {loaded} versions, the manifest says {}", meta.entries);
-            return Err(Error::damaged(table.path(), 0, what));
-        }
-    }
-    load.finish();
-    Ok(entries)
-}
-
-/// Hands out the writes of a log record.
-pub(crate) fn each_write<'a>(
-    folder: &Path,
-    record: &Record<'a>,
-    visit: impl FnMut(&'a [u8], Value<'a>),
-) -> Result<()> {
-    match record.kind {
-        RecordKind::Close => Ok(()),
-        // The checksum was right, so these are the bytes that were written: a newer program's, say.
-        RecordKind::Entry => decode_batch(record.payload, visit).map(|_| ()).map_err(|what| {
-            let what = format!("the record at position {} of the log: {what}", record.lsn);
-            Error::damaged(folder, 0, what)
-        }),
-    }
-}
-
-/// Reads and checks the files that a state names. What lies in the log beyond `durable` may be
-/// about to be written and is not judged.
-pub(crate) fn verify_files(
-    disk: &dyn Disk,
-    path: &Path,
-    state: &State,
-    database_id: [u8; 16],
-    durable: Option<Lsn>,
-) -> Result<Verified> {
-    let mut verified = Verified::default();
-    let tables: PathBuf = path.join(crate::directory::TABLES_FOLDER);
-    for (&number, meta) in &state.tables {
-        let table = Table::open(disk, &tables.join(crate::directory::table_name(number)))?;
-        meta.check(&table)?;
-        let found = table.verify()?;
-        verified.tables += 1;
-        verified.versions += found.entries;
-        verified.table_bytes += found.bytes;
-    }
-    let folder = path.join(crate::directory::WAL_FOLDER);
-    let start = Lsn(state.log_start);
-    let (log, damage) =
-        wal::read_log_through_damage(disk, &folder, database_id, start, |record| {
-            each_write(&folder, &record, |_, _| ())
-        })?;
-    if let Some(damage) = damage.filter(|damage| durable.is_none_or(|durable| damage.lsn < durable))
-    {
-        return Err(damage.into_error());
-    }
-    if let Some(durable) = durable.filter(|durable| log.end.next < *durable) {
-        let path = log.segments.last().map_or(folder, |last| last.path.clone());
-        let what = format!("the log ends at position {}, {durable} was synced", log.end.next);
-        return Err(Error::damaged(&path, 0, what));
-    }
-    verified.log_records = log.records;
-    verified.log_segments = log.segments.len() as u64;
-    Ok(verified)
 }

@@ -34,7 +34,7 @@ use crate::directory::{self, DatabaseId, Directory, TABLES_FOLDER, WAL_FOLDER, t
 use crate::engine::each_write;
 use crate::error::{Error, Result};
 use crate::manifest::{Edit, Manifest, State, TableMeta};
-use crate::memtable::{BulkLoad, Memtable};
+use crate::memtable::{Memtable, Replay, Tombstones};
 use crate::table::{BlockLine, BlockRole, Table, TableBuilder, TableOptions};
 use crate::wal::{self, Lsn};
 
@@ -132,14 +132,11 @@ impl Salvage {
         };
 
         // The hash only spreads keys here; nobody chooses them against it.
-        let mut memtable = Memtable::new(0);
-        let mut load = memtable.bulk_load(0);
+        let mut replay = Memtable::new(0, Tombstones::Dropped).replay();
         for meta in state.tables.values() {
             let path = path.join(TABLES_FOLDER).join(table_name(meta.number));
-            load_what_is_whole(&**disk, &path, meta, &mut load, &mut plan)?;
+            load_what_is_whole(&**disk, &path, meta, &mut replay, &mut plan)?;
         }
-        load.finish();
-        let mut replay = memtable.replay();
         let mut last_ts = state.last_ts;
         let start = Lsn(state.log_start);
         let (mut records, mut last_index) = (0, state.log_index);
@@ -152,7 +149,7 @@ impl Salvage {
                     plan.kept_versions += u64::from(replay.insert(key, record.timestamp, value));
                 })
             })?;
-        replay.finish();
+        let memtable = replay.finish();
         if let Some(damage) = damage {
             plan.losses.push(format!(
                 "the log after position {}: the transactions after timestamp {last_ts}; how many \
@@ -284,7 +281,7 @@ fn load_what_is_whole(
     disk: &dyn Disk,
     path: &Path,
     meta: &TableMeta,
-    load: &mut BulkLoad<'_>,
+    load: &mut Replay,
     plan: &mut RepairPlan,
 ) -> Result<()> {
     let Some(table) = tolerate(plan, Table::open(disk, path))? else {
@@ -308,7 +305,7 @@ fn load_what_is_whole(
         let mut is_valid = cursor.seek(first, *ts)?;
         while is_valid {
             let Some(entry) = cursor.entry() else { break };
-            load.push(entry.key, entry.ts, entry.value);
+            load.insert(entry.key, entry.ts, entry.value);
             loaded += 1;
             if entry.key == &last[..] && entry.ts == *last_ts {
                 break;

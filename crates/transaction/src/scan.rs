@@ -1,7 +1,7 @@
 //! Scans: the rows of a range, those the transaction has buffered merged over those it sees.
 //!
 //! ```text
-//!   memtable at read_ts    a1      c1  d1      f1
+//!   stored, at read_ts     a1      c1  d1      f1
 //!   buffered writes            b9      d✗  e9          (✗ deletes)
 //!   the scan               a1  b9  c1      e9  f1
 //! ```
@@ -14,13 +14,14 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use base::range::successor;
 use base::{KeyRange, text};
 use bytes::Bytes;
-use storage::memtable::{self, Direction, Memtable, Pin};
+use storage::memtable::Direction;
+use storage::{ReadPin, Rows, Visit};
 
+use crate::error::Result;
 use crate::read_set::ReadSet;
 use crate::write_set::WriteSet;
 
@@ -73,14 +74,14 @@ impl fmt::Debug for Row {
 
 /// What a scan reads from.
 pub(crate) struct Source<'t> {
-    pin: &'t Pin<Arc<Memtable>>,
+    pin: &'t ReadPin,
     writes: Option<&'t WriteSet>,
     /// Where to record what was read, if that matters.
     reads: Option<&'t RefCell<ReadSet>>,
 }
 
 impl<'t> Source<'t> {
-    pub(crate) fn of(pin: &'t Pin<Arc<Memtable>>) -> Source<'t> {
+    pub(crate) fn of(pin: &'t ReadPin) -> Source<'t> {
         Source { pin, writes: None, reads: None }
     }
 
@@ -98,9 +99,7 @@ pub struct Scan<'t> {
     source: Source<'t>,
     range: KeyRange,
     direction: Direction,
-    rows: memtable::Scan<'t>,
-    /// The next row of the memtable, taken out to be compared with the buffer.
-    head: Option<memtable::Row<'t>>,
+    rows: Rows<'t>,
     /// The last key merged from the buffered writes or over them.
     passed: Option<Bytes>,
     /// The rows of the batch, one behind the other.
@@ -116,20 +115,51 @@ pub struct Scan<'t> {
     /// The last key returned from an earlier batch, without the hidden prefix.
     returned_before: Option<Vec<u8>>,
     exhausted: bool,
+    has_failed: bool,
+}
+
+/// Rows on their way into one buffer.
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, usize)>,
+    rows_max: usize,
+    hidden_prefix: usize,
+}
+
+impl Batch {
+    fn new(mut ends: Vec<(usize, usize)>, rows_max: usize, hidden_prefix: usize) -> Batch {
+        ends.clear();
+        Batch { bytes: Vec::new(), ends, rows_max, hidden_prefix }
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        if self.ends.is_empty() {
+            // Rows of one table tend to be of one size.
+            let expected = (key.len() + value.len() + 8) * self.rows_max;
+            self.bytes.reserve(expected.min(2 * BATCH_BYTES));
+        }
+        self.bytes.extend_from_slice(key.get(self.hidden_prefix..).unwrap_or_default());
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.ends.len() >= self.rows_max || self.bytes.len() >= BATCH_BYTES
+    }
 }
 
 impl<'t> Scan<'t> {
     pub(crate) fn new(source: Source<'t>, range: KeyRange, direction: Direction) -> Scan<'t> {
-        // A range that ends before it starts is empty; the memtable need not know such.
+        // A range that ends before it starts is empty; the engine need not know such.
         let end = if range.is_empty() { Some(range.start.clone()) } else { range.end.clone() };
         let range = KeyRange { start: range.start, end };
-        let rows = source.pin.scan(&range.start, range.end.as_deref(), direction);
+        let rows = source.pin.rows(range.clone(), direction);
         Scan {
             source,
             range,
             direction,
             rows,
-            head: None,
             passed: None,
             batch: Bytes::new(),
             ends: Vec::new(),
@@ -138,6 +168,7 @@ impl<'t> Scan<'t> {
             hidden_prefix: 0,
             returned_before: None,
             exhausted: false,
+            has_failed: false,
         }
     }
 
@@ -154,34 +185,60 @@ impl<'t> Scan<'t> {
     }
 
     /// Copies the next rows into one buffer.
-    fn fill(&mut self) {
+    fn fill(&mut self) -> Result<()> {
         if self.source.reads.is_some() {
             self.returned_before = self.last_returned().map(<[u8]>::to_vec);
         }
-        let (rows, hidden) = (self.batch_rows, self.hidden_prefix);
-        let mut bytes = Vec::new();
-        let mut ends = std::mem::take(&mut self.ends);
-        ends.clear();
-        while ends.len() < rows && bytes.len() < BATCH_BYTES {
-            let copied = self.merge_next(|key, value| {
-                if ends.is_empty() {
-                    // Rows of one table tend to be of one size.
-                    bytes.reserve(((key.len() + value.len() + 8) * rows).min(2 * BATCH_BYTES));
+        let ends = std::mem::take(&mut self.ends);
+        let mut batch = Batch::new(ends, self.batch_rows, self.hidden_prefix);
+        let Scan { source, range, direction, rows, passed, .. } = self;
+        let (writes, direction) = (source.writes, *direction);
+        let is_at_end = match writes {
+            None => rows.visit(|key, _, value| {
+                batch.push(key, value);
+                if batch.is_full() { Visit::Stop } else { Visit::Next }
+            })?,
+            Some(writes) => rows.visit(|key, _, value| {
+                while let Some((own, own_value)) =
+                    next_write(writes, range, direction, passed.as_ref())
+                    && direction.is_before_or_at(own, key)
+                {
+                    if batch.is_full() {
+                        return Visit::StopBefore;
+                    }
+                    *passed = Some(own.clone());
+                    if let Some(value) = own_value {
+                        batch.push(own, value);
+                    }
+                    // The buffered write hides the row that the snapshot has of its key.
+                    if own[..] == *key {
+                        return if batch.is_full() { Visit::Stop } else { Visit::Next };
+                    }
                 }
-                bytes.extend_from_slice(key.get(hidden..).unwrap_or_default());
-                let key_end = bytes.len();
-                bytes.extend_from_slice(value);
-                ends.push((key_end, bytes.len()));
-            });
-            if !copied {
-                self.exhausted = true;
-                break;
+                if batch.is_full() {
+                    return Visit::StopBefore;
+                }
+                batch.push(key, value);
+                if batch.is_full() { Visit::Stop } else { Visit::Next }
+            })?,
+        };
+        if let Some(writes) = writes.filter(|_| is_at_end) {
+            while !batch.is_full()
+                && let Some((own, own_value)) =
+                    next_write(writes, range, direction, passed.as_ref())
+            {
+                *passed = Some(own.clone());
+                if let Some(value) = own_value {
+                    batch.push(own, value);
+                }
             }
         }
+        self.exhausted = is_at_end && !batch.is_full();
         self.batch_rows = (self.batch_rows * 4).min(BATCH_ROWS_MAX);
-        self.batch = Bytes::from(bytes);
-        self.ends = ends;
+        self.batch = Bytes::from(batch.bytes);
+        self.ends = batch.ends;
         self.taken = 0;
+        Ok(())
     }
 
     /// Returns where in the batch a row begins.
@@ -197,48 +254,10 @@ impl<'t> Scan<'t> {
         }
     }
 
-    /// Hands out the next row of both sources; false if there is none.
-    fn merge_next(&mut self, take: impl FnOnce(&[u8], &[u8])) -> bool {
-        let Some(writes) = self.source.writes else {
-            let next = self.rows.next();
-            return next.map(|row| take(row.key, row.value)).is_some();
-        };
-        loop {
-            if self.head.is_none() {
-                self.head = self.rows.next();
-            }
-            let buffered = next_write(writes, &self.range, self.direction, self.passed.as_ref());
-            let buffered_first = match (&self.head, buffered) {
-                (None, None) => return false,
-                (Some(_), None) => false,
-                (None, Some(_)) => true,
-                (Some(row), Some((key, _))) => match self.direction {
-                    Direction::Forward => key[..] <= *row.key,
-                    Direction::Reverse => key[..] >= *row.key,
-                },
-            };
-            let Some((key, value)) = buffered.filter(|_| buffered_first) else {
-                if let Some(row) = self.head.take() {
-                    take(row.key, row.value);
-                }
-                return true;
-            };
-            // The buffered write hides the row that the transaction's snapshot has of this key.
-            if self.head.as_ref().is_some_and(|row| *row.key == key[..]) {
-                self.head = None;
-            }
-            self.passed = Some(key.clone());
-            if let Some(value) = value {
-                take(key, value);
-                return true;
-            }
-        }
-    }
-
     /// Records as read what was returned, and the gaps between.
     fn record(&mut self) {
         let Some(reads) = self.source.reads.take() else { return };
-        let whole = self.exhausted && self.taken == self.ends.len();
+        let whole = self.exhausted && !self.has_failed && self.taken == self.ends.len();
         let prefix = &self.range.start[..self.hidden_prefix.min(self.range.start.len())];
         let last = self.last_returned().map(|last| Bytes::from([prefix, last].concat()));
         let range = match (last, self.direction) {
@@ -274,19 +293,24 @@ fn next_write<'t>(
 }
 
 impl Iterator for Scan<'_> {
-    type Item = Row;
+    type Item = Result<Row>;
 
-    fn next(&mut self) -> Option<Row> {
-        if self.taken == self.ends.len() {
+    fn next(&mut self) -> Option<Result<Row>> {
+        // A batch may be empty and yet not the last: of buffered deletions.
+        while self.taken == self.ends.len() {
             if self.exhausted {
                 return None;
             }
-            self.fill();
+            if let Err(error) = self.fill() {
+                // What was not read cannot be said to be read whole.
+                (self.exhausted, self.has_failed) = (true, true);
+                return Some(Err(error));
+            }
         }
         let &(key_end, end) = self.ends.get(self.taken)?;
         let start = self.start_of(self.taken);
         self.taken += 1;
-        Some(Row { bytes: self.batch.slice(start..end), key_len: key_end - start })
+        Some(Ok(Row { bytes: self.batch.slice(start..end), key_len: key_end - start }))
     }
 }
 

@@ -30,7 +30,7 @@ use std::task::Waker;
 
 use base::{KeyspaceId, Timestamp, key};
 use bytes::Bytes;
-use storage::memtable::{Memtable, Pin};
+use storage::ReadPin;
 use storage::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
 use storage::wal::Lsn;
 
@@ -160,18 +160,19 @@ impl Sequencer {
     /// Puts a transaction in order: validates it against everything since its read timestamp, takes
     /// the next commit timestamp and appends to the log.
     ///
-    /// `look` checks the footprint against the memtable's index; it is called outside the critical
-    /// section, and only if there is much to check. `append` is called inside.
+    /// `look` checks the footprint against what is stored; it is called outside the critical
+    /// section, and only if there is much to check. `append` is called inside, with the timestamp
+    /// before and the commit's own; besides where the record lies it says where the versions go.
     ///
     /// # Errors
-    /// `Conflict`; and what `append` fails with: nothing happened then.
-    pub(crate) fn commit(
+    /// `Conflict`; and what `look` and `append` fail with: nothing happened then.
+    pub(crate) fn commit<M>(
         &self,
         request: Request<'_>,
         wall_ms: u64,
-        look: impl Fn() -> Option<Newer>,
-        append: impl FnOnce(Timestamp) -> storage::Result<(Lsn, Lsn)>,
-    ) -> Result<Arc<Commit>> {
+        look: impl Fn() -> Result<Option<Newer>>,
+        append: impl FnOnce(Timestamp, Timestamp) -> storage::Result<(Lsn, Lsn, M)>,
+    ) -> Result<(Arc<Commit>, M)> {
         let mut validated = request.read_ts;
         let mut looked = false;
         let mut order = loop {
@@ -184,10 +185,10 @@ impl Sequencer {
                 break order;
             }
             drop(order);
-            // Everything visible now is in the index, so what the index does not object to is valid
-            // through this timestamp.
+            // Everything visible now is stored, so what `look` does not object to is valid through
+            // this timestamp.
             let through = self.visible();
-            if let Some(Newer { key, touched, ts }) = look() {
+            if let Some(Newer { key, touched, ts }) = look()? {
                 return Err(self.conflict(request.read_ts, &key, touched, ts));
             }
             (validated, looked) = (validated.max(through), true);
@@ -205,7 +206,7 @@ impl Sequencer {
             }
         }
         let ts = order.last.next().max(Timestamp::from_parts(wall_ms, 0));
-        let (begin, end) = append(ts)?;
+        let (begin, end, memtable) = append(order.last, ts)?;
         order.last = ts;
         let commit = Arc::new(Commit {
             ts,
@@ -220,7 +221,7 @@ impl Sequencer {
             waker: Mutex::new(None),
         });
         order.commits.push_back(commit.clone());
-        Ok(commit)
+        Ok((commit, memtable))
     }
 
     /// Describes a conflict with the commit at `ts`.
@@ -390,7 +391,7 @@ impl Sequencer {
     }
 
     /// Lets the watches move up what they keep of the past. `pin_at` pins a timestamp.
-    pub(crate) fn move_watches(&self, pin_at: impl Fn(Timestamp) -> Option<Pin<Arc<Memtable>>>) {
+    pub(crate) fn move_watches(&self, pin_at: impl Fn(Timestamp) -> Option<ReadPin>) {
         let mut order = lock(&self.order);
         order.watches.retain(|watch| !watch.is_gone());
         // Under the lock, so that no commit becomes visible that a watch has not been told of.
@@ -398,12 +399,10 @@ impl Sequencer {
         order.watches.iter().for_each(|watch| watch.keep_from(visible, &pin_at));
     }
 
-    /// Returns `visible`, and the log position from which on all records belong to later commits.
-    /// `next` tells the position of the log's next record.
-    pub(crate) fn visible_end(&self, next: impl FnOnce() -> Lsn) -> (Timestamp, Lsn) {
+    /// Calls `seal` between two commits, with the timestamp of the last one.
+    pub(crate) fn seal(&self, seal: impl FnOnce(Timestamp)) {
         let order = lock(&self.order);
-        let first_hidden = order.commits.get(order.shown).map(|commit| commit.begin);
-        (self.visible(), first_hidden.unwrap_or_else(next))
+        seal(order.last);
     }
 }
 

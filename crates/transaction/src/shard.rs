@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
-use storage::Engine;
-use storage::memtable::{Collected, Memtable, Pin};
+use storage::memtable::Collected;
+use storage::{Engine, ReadPin};
 use storage::sync::{AtomicU64, Ordering};
 use storage::wal::Lsn;
 
@@ -15,7 +15,6 @@ use crate::sequencer::{Commit, Sequencer};
 use crate::snapshot::ReadSnapshot;
 use crate::transaction::Transaction;
 use crate::watch::Watch;
-use crate::write_set::WriteSet;
 
 /// Counts since the shard was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,24 +33,20 @@ pub struct Shard {
     sequencer: Sequencer,
     locks: Locks,
     next_id: AtomicU64,
-    /// Most bytes the memtable may hold.
-    memory_bytes_max: usize,
     pub(crate) commits: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     pub(crate) deadlocks: AtomicU64,
 }
 
 impl Shard {
-    /// Joins what an engine recovered. Commits that would make the memtable exceed
-    /// `memory_bytes_max` are refused.
-    pub fn new(engine: Arc<Engine>, memory_bytes_max: usize) -> Arc<Shard> {
+    /// Joins what an engine recovered.
+    pub fn new(engine: Arc<Engine>) -> Arc<Shard> {
         let sequencer = Sequencer::new(engine.recovered_timestamp());
         Arc::new(Shard {
             engine,
             sequencer,
             locks: Locks::default(),
             next_id: AtomicU64::new(1),
-            memory_bytes_max,
             commits: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             deadlocks: AtomicU64::new(0),
@@ -92,22 +87,37 @@ impl Shard {
     }
 
     /// Forgets versions that nobody can read any more: those older than `keep_from`, except what
-    /// snapshots and transactions still see.
+    /// snapshots and transactions still see. Memory is given back at once, the disk's space by the
+    /// compactions to come.
     pub fn collect(&self, keep_from: Timestamp) -> Collected {
-        let memtable = self.engine.memtable();
-        self.sequencer.move_watches(|ts| memtable.pin_owned(ts).ok());
-        memtable.raise_floor(keep_from.min(self.visible()));
-        memtable.collect()
+        self.sequencer.move_watches(|ts| self.engine.pin_at(ts).ok());
+        self.engine.collect(keep_from.min(self.visible()))
     }
 
-    /// Writes a checkpoint of everything visible and releases the log before it.
+    /// Writes everything that is visible to tables, and releases the log before it. Commits that
+    /// are in flight stay in the log.
     ///
     /// # Errors
-    /// Those of the disk; the checkpoint before stays in force then.
-    pub fn checkpoint(&self) -> Result<()> {
-        let (visible, log_start) = self.sequencer.visible_end(|| self.engine.log_next());
-        let written = self.engine.checkpoint(visible, log_start);
-        written.map_err(|error| self.take_note(Error::from(error)))
+    /// Those of the disk; nothing is lost then, and the log keeps what is in no table.
+    pub fn flush(&self) -> Result<()> {
+        // Sealed in the critical section, so that everything committed before is in it.
+        self.sequencer.seal(|last| self.engine.seal(last));
+        self.flush_sealed()
+    }
+
+    /// Writes the memtables that are sealed, the oldest first, as far as all that is in them is
+    /// visible: nothing is written to a table that a crash could still take back.
+    ///
+    /// # Errors
+    /// As [`Shard::flush`].
+    pub fn flush_sealed(&self) -> Result<()> {
+        self.publish();
+        while self.engine.flush_next(self.visible()).map_err(|error| self.note(error))? {}
+        Ok(())
+    }
+
+    fn note(&self, error: storage::Error) -> Error {
+        self.take_note(Error::from(error))
     }
 
     /// Returns the engine.
@@ -165,9 +175,7 @@ impl Shard {
     }
 
     fn sync_log(&self, end: Lsn) -> Result<()> {
-        self.engine
-            .sync_to_then(end, &|| self.publish())
-            .map_err(|error| self.take_note(Error::from(error)))
+        self.engine.sync_to_then(end, &|| self.publish()).map_err(|error| self.note(error))
     }
 
     /// Tells everybody who waits for the log if this error ended it.
@@ -186,28 +194,16 @@ impl Shard {
         &self.locks
     }
 
-    pub(crate) fn pin_newest(&self) -> Pin<Arc<Memtable>> {
-        self.engine.memtable().pin_newest_owned(|| self.visible())
+    pub(crate) fn pin_newest(&self) -> ReadPin {
+        self.engine.pin_newest(|| self.visible())
     }
 
-    pub(crate) fn pin_at(&self, ts: Timestamp) -> Result<Pin<Arc<Memtable>>> {
+    pub(crate) fn pin_at(&self, ts: Timestamp) -> Result<ReadPin> {
         let newest = self.visible();
         if ts > newest {
             return Err(Error::InTheFuture { asked: ts, newest });
         }
-        let pinned = self.engine.memtable().pin_owned(ts);
+        let pinned = self.engine.pin_at(ts);
         pinned.map_err(|too_old| Error::TooOld { asked: ts, oldest: too_old.floor })
-    }
-
-    pub(crate) fn check_memory(&self, writes: &WriteSet) -> Result<()> {
-        if self.memory_bytes_max == usize::MAX {
-            return Ok(());
-        }
-        let used = self.engine.memtable().memory_bytes();
-        // Deletions are the way out of full memory, so they are always let in.
-        if used.saturating_add(writes.bytes()) > self.memory_bytes_max && !writes.only_deletes() {
-            return Err(Error::MemoryFull { used, budget: self.memory_bytes_max });
-        }
-        Ok(())
     }
 }

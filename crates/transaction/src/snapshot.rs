@@ -1,21 +1,21 @@
 //! A view of one moment that only reads: no locks, no read set, never aborted, never blocked.
 
-use std::sync::Arc;
-
 use base::{KeyRange, Timestamp};
 use bytes::Bytes;
-use storage::memtable::{Direction, Memtable, Pin};
+use storage::ReadPin;
+use storage::memtable::Direction;
 
+use crate::error::Result;
 use crate::scan::{Scan, Source};
 
 /// The state of the shard at one timestamp. While it lives, everything it can see is kept, however
 /// old it gets.
 pub struct ReadSnapshot {
-    pin: Pin<Arc<Memtable>>,
+    pin: ReadPin,
 }
 
 impl ReadSnapshot {
-    pub(crate) fn new(pin: Pin<Arc<Memtable>>) -> ReadSnapshot {
+    pub(crate) fn new(pin: ReadPin) -> ReadSnapshot {
         ReadSnapshot { pin }
     }
 
@@ -25,18 +25,19 @@ impl ReadSnapshot {
     }
 
     /// Returns a key's value.
-    pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.pin.get(key).map(|(_, value)| Bytes::copy_from_slice(value))
+    ///
+    /// # Errors
+    /// Those of the disk, damage among them.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.get_versioned(key)?.map(|(_, value)| value))
     }
 
     /// Returns a key's value and when it was committed.
-    pub fn get_versioned(&self, key: &[u8]) -> Option<(Timestamp, Bytes)> {
-        self.pin.get(key).map(|(ts, value)| (ts, Bytes::copy_from_slice(value)))
-    }
-
-    /// Hands the value to `f` where it lies, without a copy.
-    pub fn get_with<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        f(self.pin.get(key).map(|(_, value)| value))
+    ///
+    /// # Errors
+    /// As [`ReadSnapshot::get`].
+    pub fn get_versioned(&self, key: &[u8]) -> Result<Option<(Timestamp, Bytes)>> {
+        Ok(self.pin.get(key)?)
     }
 
     /// Returns the rows of a range of engine keys in order.

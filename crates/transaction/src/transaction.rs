@@ -10,7 +10,8 @@ use base::limits::{KEY_BYTES_MAX, LABEL_BYTES_MAX, VALUE_BYTES_MAX};
 use base::{KeyRange, Timestamp, checksum, key};
 use bytes::Bytes;
 use storage::batch::encode_batch;
-use storage::memtable::{Direction, Memtable, Pin};
+use storage::ReadPin;
+use storage::memtable::Direction;
 use storage::sync::Ordering;
 use storage::wal::Lsn;
 
@@ -38,7 +39,7 @@ pub struct Transaction {
     id: TransactionId,
     age: Timestamp,
     options: TransactionOptions,
-    pin: Pin<Arc<Memtable>>,
+    pin: ReadPin,
     reads: RefCell<ReadSet>,
     /// True once anything was read that is not in the read set.
     read_untracked: Cell<bool>,
@@ -51,7 +52,7 @@ impl Transaction {
     pub(crate) fn new(
         shard: Arc<Shard>,
         id: TransactionId,
-        pin: Pin<Arc<Memtable>>,
+        pin: ReadPin,
         options: TransactionOptions,
     ) -> Transaction {
         Transaction {
@@ -97,14 +98,14 @@ impl Transaction {
     /// Returns a key's value.
     ///
     /// # Errors
-    /// `TooLarge` for a key longer than the limit; `Finished`.
+    /// `TooLarge` for a key longer than the limit; `Finished`; those of the disk.
     pub fn get(&self, key: Bytes) -> Result<Option<Bytes>> {
         self.check_open()?;
         check_key(&key)?;
         if let Some(own) = self.writes.get(&key) {
             return Ok(own.clone());
         }
-        let value = self.pin.get(&key).map(|(_, value)| Bytes::copy_from_slice(value));
+        let value = self.pin.get(&key)?.map(|(_, value)| value);
         match self.tracks_reads() {
             true => self.reads.borrow_mut().add_point(key),
             false => self.read_untracked.set(true),
@@ -127,7 +128,7 @@ impl Transaction {
         if let Some(own) = self.writes.get(&key) {
             return Ok(own.clone());
         }
-        if let Some(newest) = self.pin.newest(&key).filter(|newest| *newest > self.read_ts()) {
+        if let Some(newest) = self.pin.newest_after(&key, self.read_ts())? {
             // It may be on its way to the disk still, written by one who took no lock.
             let moved = self.shard.wait_visible(newest).and_then(|()| self.move_forward(&key));
             if let Err(error) = moved {
@@ -135,7 +136,7 @@ impl Transaction {
                 return Err(error);
             }
         }
-        let value = self.pin.get(&key).map(|(_, value)| Bytes::copy_from_slice(value));
+        let value = self.pin.get(&key)?.map(|(_, value)| value);
         self.reads.borrow_mut().add_point(key);
         Ok(value)
     }
@@ -194,8 +195,8 @@ impl Transaction {
     /// As [`Transaction::put`]. If the deletions exceed the transaction's limit, none is kept.
     pub fn delete_range(&mut self, range: KeyRange) -> Result<u64> {
         self.check_writable()?;
-        let keys: Vec<Bytes> =
-            self.scan(range, Direction::Forward)?.map(|row| row.into_parts().0).collect();
+        let rows = self.scan(range, Direction::Forward)?;
+        let keys = rows.map(|row| Ok(row?.into_parts().0)).collect::<Result<Vec<Bytes>>>()?;
         let before = self.writes.savepoint();
         for key in &keys {
             if let Err(error) = self.writes.write(key.clone(), None) {
@@ -250,7 +251,6 @@ impl Transaction {
             return Ok(PendingCommit { shard: self.shard.clone(), ts: read_ts, commit: None });
         }
         check_label(self.options.label.as_deref())?;
-        self.shard.check_memory(&self.writes)?;
         self.wait_for_locks()?;
 
         let shard = self.shard.clone();
@@ -274,10 +274,10 @@ impl Transaction {
             request,
             wall_ms,
             || self.look(footprint),
-            |ts| engine.append(ts, &payload, payload_crc),
+            |last, ts| engine.append(last, ts, &payload, payload_crc),
         );
-        let commit = match ordered {
-            Ok(commit) => commit,
+        let (commit, memtable) = match ordered {
+            Ok(ordered) => ordered,
             Err(error) => {
                 if matches!(error, Error::Conflict(_)) {
                     shard.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -287,9 +287,11 @@ impl Transaction {
                 return Err(shard.take_note(error));
             }
         };
+        let writer = memtable.pin_writer();
         for (key, value) in writes.iter() {
-            self.pin.insert(key, commit.ts, value);
+            writer.insert(key, commit.ts, value);
         }
+        drop(writer);
         shard.sequencer().applied(&commit);
         shard.commits.fetch_add(1, Ordering::Relaxed);
         drop(reads);
@@ -351,10 +353,10 @@ impl Transaction {
         let none = WriteSet::default();
         let footprint = Footprint { reads: &reads, writes: &none, blind: false };
         let newer = if self.read_untracked.get() {
-            let ts = self.pin.newest(key).unwrap_or(self.read_ts());
+            let ts = self.pin.newest_after(key, self.read_ts())?.unwrap_or(self.read_ts());
             Some(Newer { key: key.clone(), touched: Touched::Read, ts })
         } else {
-            self.look(footprint)
+            self.look(footprint)?
         };
         if let Some(Newer { key, touched, ts }) = newer {
             self.shard.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -365,24 +367,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// Looks in the memtable's index for anything of the footprint that is newer than the snapshot.
-    fn look(&self, footprint: Footprint<'_>) -> Option<Newer> {
+    /// Looks for anything stored of the footprint that is newer than the snapshot.
+    fn look(&self, footprint: Footprint<'_>) -> Result<Option<Newer>> {
         let read_ts = self.read_ts();
-        let newer = |key: &Bytes, touched: Touched| {
-            let ts = self.pin.newest(key).filter(|ts| *ts > read_ts)?;
-            Some(Newer { key: key.clone(), touched, ts })
-        };
-        let wrote = footprint.writes.iter().find_map(|(key, _)| newer(key, Touched::Wrote));
-        let read = || footprint.reads.points().find_map(|key| newer(key, Touched::Read));
-        let scanned = || {
-            footprint.reads.ranges().iter().find_map(|range| {
-                let (start, end) = (&range.start, range.end.as_deref());
-                let (key, ts) = self.pin.newest_in_range(start, end, read_ts)?;
-                let key = Bytes::copy_from_slice(key);
-                Some(Newer { key, touched: Touched::Scanned(range.clone()), ts })
-            })
-        };
-        wrote.or_else(read).or_else(scanned)
+        let wrote = footprint.writes.iter().map(|(key, _)| (key, Touched::Wrote));
+        let read = footprint.reads.points().map(|key| (key, Touched::Read));
+        for (key, touched) in wrote.chain(read) {
+            if let Some(ts) = self.pin.newest_after(key, read_ts)? {
+                return Ok(Some(Newer { key: key.clone(), touched, ts }));
+            }
+        }
+        for range in footprint.reads.ranges() {
+            if let Some((key, ts)) = self.pin.newest_in_range(range, read_ts)? {
+                return Ok(Some(Newer { key, touched: Touched::Scanned(range.clone()), ts }));
+            }
+        }
+        Ok(None)
     }
 
     fn finish(&mut self) {

@@ -4,12 +4,12 @@
 //!              after            registered at W
 //!   commits ─────┼──c1────c2───────┼──c3────c4───►
 //!                '── read from the ┘└─ handed over as they become visible
-//!                    version chains
+//!                    history
 //! ```
 //!
 //! A feed that starts in the past first reads the versions between there and now from the memtable,
 //! sorted by timestamp, and then takes commits as they become visible. Its reader may be slow: what
-//! waits for it is bounded, and beyond the bound it is sent back to the version chains, which a pin
+//! waits for it is bounded, and beyond the bound it is sent back to the history, which a pin
 //! keeps from being trimmed. So nothing is lost, and nothing grows without bound but the history
 //! that the reader still wants.
 //!
@@ -25,15 +25,14 @@ use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
 use bytes::Bytes;
-use storage::Value;
-use storage::memtable::{Memtable, Pin};
+use storage::ReadPin;
 use storage::sync::{AtomicBool, Condvar, Mutex, Ordering, lock, wait};
 
 use crate::error::{Error, Result};
 use crate::sequencer::{Commit, user_key};
 use crate::shard::Shard;
 
-/// How many commits wait for a slow reader before it is sent back to the version chains.
+/// How many commits wait for a slow reader before it is sent back to the history.
 const WAITING_MAX: usize = if cfg!(shuttle) { 1 } else { 4096 };
 
 /// How many bytes of keys and values wait for a slow reader, in bytes.
@@ -66,9 +65,9 @@ pub(crate) struct WatchQueue {
 }
 
 struct Waiting {
-    /// Keeps what the reader would need if it were sent back to the version chains now. `None` once
+    /// Keeps what the reader would need if it were sent back to the history now. `None` once
     /// there is no reader.
-    pin: Option<Arc<Pin<Arc<Memtable>>>>,
+    pin: Option<Arc<ReadPin>>,
     commits: VecDeque<Arc<Commit>>,
     bytes: usize,
     /// True if commits were left out because too many waited.
@@ -104,7 +103,7 @@ impl WatchQueue {
     pub(crate) fn keep_from(
         &self,
         visible: Timestamp,
-        pin_at: impl Fn(Timestamp) -> Option<Pin<Arc<Memtable>>>,
+        pin_at: impl Fn(Timestamp) -> Option<ReadPin>,
     ) {
         let mut waiting = lock(&self.waiting);
         if waiting.overflowed {
@@ -138,7 +137,7 @@ pub struct Watch {
     queue: Arc<WatchQueue>,
     /// Everything up to here was delivered, or is in `backlog`.
     position: Timestamp,
-    /// Read from the version chains, not yet delivered.
+    /// Read from the history, not yet delivered.
     backlog: VecDeque<ChangeSet>,
 }
 
@@ -183,7 +182,7 @@ impl Watch {
         let registered = shard.sequencer().watch(queue.clone());
         let position = after.unwrap_or(registered);
         let mut watch = Watch { shard: shard.clone(), queue, position, backlog: VecDeque::new() };
-        watch.read_chains(&pin, registered);
+        watch.read_history(&pin, registered)?;
         Ok(watch)
     }
 
@@ -240,7 +239,7 @@ impl Watch {
                 drop(waiting);
                 let through = self.shard.sequencer().visible();
                 if let Some(pin) = pin {
-                    self.read_chains(&pin, through);
+                    self.read_history(&pin, through)?;
                 }
             } else if waiting.failed {
                 let cause = "nothing more will be committed".to_string();
@@ -260,29 +259,23 @@ impl Watch {
         ChangeSet { ts: commit.ts, changes: changes.collect() }
     }
 
-    /// Reads what was committed after the position and up to `through` from the version chains.
-    fn read_chains(&mut self, pin: &Pin<Arc<Memtable>>, through: Timestamp) {
-        let mut sets: BTreeMap<Timestamp, Vec<Change>> = BTreeMap::new();
+    /// Reads what was committed after the position and up to `through` from what is stored.
+    fn read_history(&mut self, pin: &ReadPin, through: Timestamp) -> Result<()> {
+        let mut sets: BTreeMap<Timestamp, BTreeMap<Bytes, Option<Bytes>>> = BTreeMap::new();
         if through > self.position {
-            for history in pin.versions(&self.queue.range) {
-                for version in history.versions() {
-                    if version.ts <= self.position {
-                        break;
-                    }
-                    if version.ts > through {
-                        continue;
-                    }
-                    let value = match version.value {
-                        Value::Put(value) => Some(Bytes::copy_from_slice(value)),
-                        Value::Tombstone => None,
-                    };
-                    let key = user_key(&Bytes::copy_from_slice(history.key));
-                    sets.entry(version.ts).or_default().push(Change { key, value });
-                }
-            }
+            // A version may be found twice, in the log's replay and in a table: it is the same one.
+            pin.history(&self.queue.range, self.position, through, |key, ts, value| {
+                let key = user_key(&Bytes::copy_from_slice(key));
+                let value = value.as_put().map(Bytes::copy_from_slice);
+                sets.entry(ts).or_default().insert(key, value);
+            })?;
             self.position = through;
         }
-        self.backlog.extend(sets.into_iter().map(|(ts, changes)| ChangeSet { ts, changes }));
+        self.backlog.extend(sets.into_iter().map(|(ts, changes)| {
+            let changes = changes.into_iter().map(|(key, value)| Change { key, value });
+            ChangeSet { ts, changes: changes.collect() }
+        }));
+        Ok(())
     }
 }
 

@@ -85,11 +85,13 @@ impl Memtable {
         let lock = entry.lock();
         let tail = self.trim(entry, usize::MAX, watermark, &lock);
         let head = entry.head();
-        let due = next_due(head);
+        let due = self.next_due(head);
         if due.is_none() {
             entry.set_queued(false, &lock);
         }
-        let dead = head.is_tombstone() && head.next().is_none() && head.ts() <= watermark;
+        let dead = self.is_collectable_tombstone(head)
+            && head.next().is_none()
+            && head.ts() <= watermark;
         if dead {
             entry.set_dead(&lock);
         }
@@ -146,16 +148,16 @@ impl Memtable {
         }
         self.memory.retire(Retired::entry(entry));
     }
-}
 
-/// Returns when the chain will have something to collect: when the watermark reaches the second
-/// oldest version, or the tombstone that stands alone.
-fn next_due(head: VersionRef<'_>) -> Option<Timestamp> {
-    let mut version = head;
-    let mut due = head.is_tombstone().then(|| head.ts());
-    while let Some(next) = version.next() {
-        due = Some(version.ts());
-        version = next;
+    /// Returns when the chain will have something to collect: when the watermark reaches the second
+    /// oldest version, or the tombstone that stands alone.
+    fn next_due(&self, head: VersionRef<'_>) -> Option<Timestamp> {
+        let mut version = head;
+        let mut due = self.is_collectable_tombstone(head).then(|| head.ts());
+        while let Some(next) = version.next() {
+            due = Some(version.ts());
+            version = next;
+        }
+        due
     }
-    due
 }

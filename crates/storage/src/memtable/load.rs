@@ -89,14 +89,14 @@ fn insert_hashes(table: &Memtable, entries: &[Claim], hashes: &mut Vec<u64>, gua
 }
 
 /// A replay of the log: inserts in any order of keys.
-pub struct Replay<'t> {
-    table: &'t mut Memtable,
+pub struct Replay {
+    table: Memtable,
     /// New entries, which are in the hash index only.
     new: Vec<Claim>,
 }
 
-impl<'t> Replay<'t> {
-    pub(super) fn new(table: &'t mut Memtable) -> Replay<'t> {
+impl Replay {
+    pub(super) fn new(table: Memtable) -> Replay {
         Replay { table, new: Vec::new() }
     }
 
@@ -107,22 +107,25 @@ impl<'t> Replay<'t> {
         self.table.put(key, ts, value, pin.guard(), |entry| new.push(Claim::new(entry)))
     }
 
-    /// Puts the new keys into the ordered index. Dropping the replay does the same.
-    pub fn finish(self) {}
-}
+    /// Returns the bytes that the table takes so far.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+    }
 
-impl Drop for Replay<'_> {
-    fn drop(&mut self) {
-        let pin = self.table.pin_writer();
+    /// Puts the new keys into the ordered index and returns the table.
+    pub fn finish(self) -> Memtable {
+        let Replay { table, new } = self;
+        let pin = table.pin_writer();
         let guard = pin.guard();
-        let new: Vec<_> = self.new.iter().map(|claim| claim.entry(guard)).collect();
-        let new = sort(new);
-        if new.len() * REBUILD_SHARE < self.table.len() {
-            new.into_iter().for_each(|entry| self.table.index(entry, guard));
-            return;
+        let new = sort(new.iter().map(|claim| claim.entry(guard)).collect());
+        if new.len() * REBUILD_SHARE < table.len() {
+            new.into_iter().for_each(|entry| table.index(entry, guard));
+        } else {
+            let entries = merge(&table.tree.entries(guard), &new);
+            table.apply(table.tree.rebuild(&entries, guard));
         }
-        let entries = merge(&self.table.tree.entries(guard), &new);
-        self.table.apply(self.table.tree.rebuild(&entries, guard));
+        drop(pin);
+        table
     }
 }
 

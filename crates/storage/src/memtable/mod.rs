@@ -67,6 +67,7 @@
 //! Flushing to tables: later, by [`Pin::versions`].
 
 mod collect;
+mod cursor;
 mod entry;
 mod hash;
 mod hash_index;
@@ -89,8 +90,10 @@ use base::Timestamp;
 use thiserror::Error;
 
 pub use self::collect::Collected;
+pub use self::cursor::Cursor;
 pub use self::load::{BulkLoad, Replay};
-pub use self::pin::{Direction, History, Holder, Pin, Row, Scan, Version, Versions};
+pub use self::pin::{Direction, Found, History, Holder, Pin, Row, Scan, Version, Versions};
+pub(crate) use self::pins::{Pins, Registration};
 
 use self::collect::Queue;
 use self::entry::{EntryRef, VersionRef};
@@ -114,9 +117,20 @@ pub struct TooOld {
     pub floor: Timestamp,
 }
 
+/// What becomes of a tombstone that no reader can look behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstones {
+    /// It goes, and its key with it: this table holds all there is.
+    Dropped,
+    /// It stays, because it hides versions of its key in tables below this one.
+    Kept,
+}
+
 /// One table of versions. `Send + Sync`; shared by reference or in an `Arc`.
 pub struct Memtable {
     seed: u64,
+    /// Whether a tombstone that nobody can look behind still has to stay.
+    tombstones: Tombstones,
     hash: HashIndex,
     tree: Tree,
     queue: Queue,
@@ -126,11 +140,12 @@ pub struct Memtable {
 impl Memtable {
     /// Returns an empty table. `seed` keys its hash function, so that nobody outside can choose
     /// keys that collide; equal seeds give equal behaviour.
-    pub fn new(seed: u64) -> Memtable {
+    pub fn new(seed: u64, tombstones: Tombstones) -> Memtable {
         let memory = Memory::new();
         let guard = Guard::alone();
         Memtable {
             seed,
+            tombstones,
             hash: HashIndex::new(&guard),
             tree: Tree::new(&guard),
             queue: Queue::default(),
@@ -166,6 +181,12 @@ impl Memtable {
         visible: impl Fn() -> Timestamp,
     ) -> Pin<Arc<Memtable>> {
         Pin::new_at_newest(Arc::clone(self), visible)
+    }
+
+    /// Registers a reader at `ts` that holds back no timestamp: whoever calls has seen to it that
+    /// the floor does not pass `ts` meanwhile. Costs the same as a pin and never fails.
+    pub fn pin_reader(&self, ts: Timestamp) -> Pin<&Memtable> {
+        Pin::new_reader(self, ts)
     }
 
     /// Registers a writer: protects memory and holds back no timestamp. Its reads see whatever
@@ -226,8 +247,8 @@ impl Memtable {
     }
 
     /// Starts replaying a log: inserts in any order of keys; new keys enter the ordered index all
-    /// at once when the replay is finished or dropped.
-    pub fn replay(&mut self) -> Replay<'_> {
+    /// at once when the replay is finished.
+    pub fn replay(self) -> Replay {
         Replay::new(self)
     }
 
@@ -247,7 +268,7 @@ impl Memtable {
             let found = self.hash.find(self.hash_of(entry.key()), entry.key(), guard);
             assert!(found.is_some_and(|found| found.is(entry)), "a key is not in the hash index");
             let head = entry.head();
-            let collectable = head.is_tombstone() || head.next().is_some();
+            let collectable = self.is_collectable_tombstone(head) || head.next().is_some();
             assert!(!collectable || entry.is_queued(), "garbage that nobody knows of");
             queued += usize::from(entry.is_queued());
             let mut version = head;
@@ -315,7 +336,7 @@ impl Memtable {
     }
 
     /// Makes room in the hash index.
-    fn reserve(&self, keys: usize) {
+    pub(crate) fn reserve(&self, keys: usize) {
         let pin = self.pin_writer();
         let outgrown = self.hash.reserve(keys, pin.guard(), |key| self.hash_of(key));
         outgrown.into_iter().for_each(|slots| self.memory.retire(slots));
@@ -329,12 +350,20 @@ impl Memtable {
         inserted
     }
 
+    /// Returns true for a tombstone that will be garbage once nobody can look behind it.
+    fn is_collectable_tombstone(&self, version: VersionRef<'_>) -> bool {
+        self.tombstones == Tombstones::Dropped && version.is_tombstone()
+    }
+
     /// Queues a new entry whose only version is a tombstone.
     fn queue_tombstone(&self, entry: EntryRef<'_>) {
+        if self.tombstones == Tombstones::Kept {
+            return;
+        }
         let lock = entry.lock();
         let head = entry.head();
         // Somebody may have queued it already, for a second version.
-        if head.is_tombstone() && !entry.is_queued() {
+        if self.is_collectable_tombstone(head) && !entry.is_queued() {
             entry.set_queued(true, &lock);
             drop(lock);
             self.queue.push(head.ts(), entry);

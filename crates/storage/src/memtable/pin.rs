@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
 
+use super::cursor::Cursor;
 use super::entry::{EntryRef, VersionRef};
 use super::link::Guard;
 use super::pins::Registration;
@@ -46,6 +47,17 @@ pub struct Version<'p> {
     pub value: Value<'p>,
 }
 
+/// What a table has of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'p> {
+    /// The version that is visible.
+    Version(Version<'p>),
+    /// Versions that are too new.
+    OnlyNewer,
+    /// No version at all.
+    Nothing,
+}
+
 /// A visible row of a scan. The bytes live as long as the pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<'p> {
@@ -64,6 +76,16 @@ pub enum Direction {
     Forward,
     /// Falling keys.
     Reverse,
+}
+
+impl Direction {
+    /// Returns true if a walk in this direction comes to `a` before `b`, or they are the same key.
+    pub fn is_before_or_at(self, a: &[u8], b: &[u8]) -> bool {
+        match self {
+            Direction::Forward => a <= b,
+            Direction::Reverse => a >= b,
+        }
+    }
 }
 
 impl<'p> From<VersionRef<'p>> for Version<'p> {
@@ -96,6 +118,13 @@ impl<H: Holder> Pin<H> {
         }
     }
 
+    /// Registers for memory only: somebody else keeps what is visible at `ts` from being trimmed.
+    pub(super) fn new_reader(holder: H, ts: Timestamp) -> Pin<H> {
+        let mut pin = Pin::new_at_newest(holder, || Timestamp::MAX);
+        pin.ts = ts;
+        pin
+    }
+
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
     }
@@ -123,6 +152,18 @@ impl<H: Holder> Pin<H> {
     pub fn get(&self, key: &[u8]) -> Option<(Timestamp, &[u8])> {
         let version = self.entry(key)?.visible(self.ts)?;
         Some((version.ts(), version.value().as_put()?))
+    }
+
+    /// Looks for the newest version at or below this pin's timestamp, and tells a key that is not
+    /// here from one that is newer.
+    pub fn find(&self, key: &[u8]) -> Found<'_> {
+        match self.entry(key) {
+            None => Found::Nothing,
+            Some(entry) => match entry.visible(self.ts) {
+                Some(version) => Found::Version(version.into()),
+                None => Found::OnlyNewer,
+            },
+        }
     }
 
     /// As [`Pin::get`], but shows a tombstone.
@@ -175,12 +216,17 @@ impl<H: Holder> Pin<H> {
         Versions { walk, ts: self.ts }
     }
 
-    fn entry(&self, key: &[u8]) -> Option<EntryRef<'_>> {
+    /// Returns a cursor over all versions, whatever this pin's timestamp; it is on none yet.
+    pub fn cursor(&self) -> Cursor<'_, H> {
+        Cursor::new(self)
+    }
+
+    pub(super) fn entry(&self, key: &[u8]) -> Option<EntryRef<'_>> {
         let table = self.table();
         table.hash.find(table.hash_of(key), key, &self.guard)
     }
 
-    fn walk(&self, start: &[u8], end: Option<&[u8]>, direction: Direction) -> Walk<'_> {
+    pub(super) fn walk(&self, start: &[u8], end: Option<&[u8]>, direction: Direction) -> Walk<'_> {
         Walk::new(&self.table().tree, &self.guard, start, end, direction)
     }
 }

@@ -58,7 +58,7 @@ struct Slot {
 
 /// The registry.
 #[derive(Debug)]
-pub(super) struct Pins {
+pub(crate) struct Pins {
     slots: Vec<Padded<Slot>>,
     overflow: Mutex<Overflow>,
     floor: Padded<AtomicU64>,
@@ -75,13 +75,13 @@ struct Overflow {
 
 /// A place in the registry. Must be given back with [`Pins::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Registration {
+pub(crate) enum Registration {
     Slot(usize),
     Overflow(u64),
 }
 
 impl Pins {
-    pub(super) fn new() -> Pins {
+    pub(crate) fn new() -> Pins {
         let slot =
             || Padded(Slot { ts: AtomicU64::new(FREE), epoch: AtomicU64::new(EPOCH_UNKNOWN) });
         Pins {
@@ -94,7 +94,7 @@ impl Pins {
     }
 
     /// Registers a pin at `ts`, or returns the floor that has passed it.
-    pub(super) fn register(&self, ts: Timestamp) -> Result<Registration, Timestamp> {
+    pub(crate) fn register(&self, ts: Timestamp) -> Result<Registration, Timestamp> {
         let registration = self.publish(ts);
         let floor = self.floor();
         if floor <= ts {
@@ -126,7 +126,7 @@ impl Pins {
     }
 
     /// Gives a place back.
-    pub(super) fn release(&self, registration: Registration) {
+    pub(crate) fn release(&self, registration: Registration) {
         match registration {
             Registration::Slot(at) => {
                 let slot = &self.slots[at].0;
@@ -140,16 +140,16 @@ impl Pins {
         }
     }
 
-    pub(super) fn floor(&self) -> Timestamp {
+    pub(crate) fn floor(&self) -> Timestamp {
         Timestamp::from_raw(self.floor.0.load(Ordering::SeqCst))
     }
 
-    pub(super) fn raise_floor(&self, ts: Timestamp) {
+    pub(crate) fn raise_floor(&self, ts: Timestamp) {
         self.floor.0.fetch_max(ts.raw(), Ordering::SeqCst);
     }
 
     /// Computes the watermark and keeps it for [`Pins::cached_watermark`].
-    pub(super) fn watermark(&self) -> Timestamp {
+    pub(crate) fn watermark(&self) -> Timestamp {
         let floor = self.floor.0.load(Ordering::SeqCst);
         let slots = self.slots.iter().map(|slot| slot.0.ts.load(Ordering::SeqCst));
         let oldest = slots.fold(floor, u64::min);

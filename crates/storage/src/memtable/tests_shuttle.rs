@@ -11,7 +11,7 @@ use base::Timestamp;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
-use super::{Direction, Memtable};
+use super::{Direction, Memtable, Tombstones};
 use crate::Value;
 
 /// Of each kind, per test: together they take half a minute.
@@ -54,7 +54,7 @@ fn check(test: fn()) {
 #[test]
 fn a_reader_while_the_hash_index_grows() {
     check(|| {
-        let table = Arc::new(Memtable::new(1));
+        let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
         put(&table, 0, 1);
         let writer = thread::spawn({
             let table = Arc::clone(&table);
@@ -77,7 +77,7 @@ fn a_reader_while_the_hash_index_grows() {
 #[test]
 fn a_reader_while_leaves_split() {
     check(|| {
-        let table = Arc::new(Memtable::new(1));
+        let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
         (0..7).for_each(|n| put(&table, n * 10, 1));
         let writers = [5, 35].map(|first| {
             let table = Arc::clone(&table);
@@ -95,7 +95,7 @@ fn a_reader_while_leaves_split() {
 #[test]
 fn a_reader_while_leaves_merge() {
     check(|| {
-        let mut table = Memtable::new(1);
+        let mut table = Memtable::new(1, Tombstones::Dropped);
         (0..14).for_each(|n| put(&table, n, 1));
         let kept = [0, 5, 13];
         for n in (0..14).filter(|n| !kept.contains(n)) {
@@ -124,7 +124,7 @@ fn a_reader_while_leaves_merge() {
 #[test]
 fn a_reader_while_versions_are_trimmed_and_freed() {
     check(|| {
-        let table = Arc::new(Memtable::new(1));
+        let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
         let visible = Arc::new(AtomicU64::new(1));
         put(&table, 7, 1);
         let writer = thread::spawn({
@@ -163,7 +163,7 @@ fn a_reader_while_versions_are_trimmed_and_freed() {
 #[test]
 fn a_key_that_dies_while_it_is_read_and_written() {
     check(|| {
-        let table = Arc::new(Memtable::new(1));
+        let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
         put(&table, 7, 1);
         table.pin_writer().insert(&key(7), ts(2), Value::Tombstone);
         table.raise_floor(ts(2));
@@ -200,7 +200,7 @@ fn a_key_that_dies_while_it_is_read_and_written() {
 #[test]
 fn two_writers_of_one_new_key() {
     check(|| {
-        let table = Arc::new(Memtable::new(1));
+        let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
         let writers = [1, 2].map(|at| {
             let table = Arc::clone(&table);
             thread::spawn(move || {

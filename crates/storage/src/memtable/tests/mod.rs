@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
 
-use super::{Direction, Memtable, Pin, Row, TooOld};
+use super::{Direction, Memtable, Pin, Row, Tombstones, TooOld};
 use crate::Value;
 
 fn ts(raw: u64) -> Timestamp {
@@ -38,7 +38,7 @@ fn keys<'p>(rows: impl Iterator<Item = Row<'p>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_reader_sees_the_newest_version_at_its_timestamp() {
-    let table = Memtable::new(1);
+    let table = Memtable::new(1, Tombstones::Dropped);
     assert!(put(&table, b"a", 5, b"five"));
     assert!(put(&table, b"a", 9, b"nine"));
     assert!(put(&table, b"a", 7, b"seven"), "versions come in any order");
@@ -52,7 +52,7 @@ fn a_reader_sees_the_newest_version_at_its_timestamp() {
 
 #[test]
 fn a_tombstone_hides_a_key_and_shows_in_the_history() {
-    let mut table = Memtable::new(1);
+    let mut table = Memtable::new(1, Tombstones::Dropped);
     put(&table, b"a", 5, b"five");
     delete(&table, b"a", 6);
     {
@@ -72,7 +72,7 @@ fn a_tombstone_hides_a_key_and_shows_in_the_history() {
 
 #[test]
 fn a_pin_below_the_floor_is_refused() {
-    let table = Memtable::new(1);
+    let table = Memtable::new(1, Tombstones::Dropped);
     let old = table.pin(ts(3)).unwrap();
     table.raise_floor(ts(7));
     assert_eq!(table.pin(ts(6)).unwrap_err(), TooOld { asked: ts(6), floor: ts(7) });
@@ -84,7 +84,7 @@ fn a_pin_below_the_floor_is_refused() {
 
 #[test]
 fn collecting_keeps_what_a_pin_can_see() {
-    let mut table = Memtable::new(1);
+    let mut table = Memtable::new(1, Tombstones::Dropped);
     for at in 1..=9 {
         put(&table, b"a", at, &[at as u8; 300]);
     }
@@ -107,7 +107,7 @@ fn collecting_keeps_what_a_pin_can_see() {
 
 #[test]
 fn a_deleted_key_can_come_back() {
-    let mut table = Memtable::new(1);
+    let mut table = Memtable::new(1, Tombstones::Dropped);
     for round in 0..20 {
         put(&table, b"a", round * 10 + 1, b"x");
         delete(&table, b"a", round * 10 + 2);
@@ -120,7 +120,7 @@ fn a_deleted_key_can_come_back() {
 
 #[test]
 fn scans_go_both_ways_and_keep_to_their_range() {
-    let table = Memtable::new(1);
+    let table = Memtable::new(1, Tombstones::Dropped);
     let all: Vec<_> = (0..1000).map(key).collect();
     // A step coprime to the number of keys, so that they come in a scattered order.
     (0..1000).for_each(|n| assert!(put(&table, &all[n * 617 % 1000], 1 + n as u64, b"v")));
@@ -146,7 +146,7 @@ fn scans_go_both_ways_and_keep_to_their_range() {
 
 #[test]
 fn a_scan_can_jump() {
-    let table = Memtable::new(1);
+    let table = Memtable::new(1, Tombstones::Dropped);
     (0..500).for_each(|n| assert!(put(&table, &key(n * 2), 1, b"v")));
     let pin = table.pin(ts(1)).unwrap();
     let mut scan = pin.scan(b"", None, Direction::Forward);
@@ -165,7 +165,7 @@ fn a_scan_can_jump() {
 
 #[test]
 fn the_newest_in_a_range_is_found_whatever_the_pin() {
-    let table = Memtable::new(1);
+    let table = Memtable::new(1, Tombstones::Dropped);
     (0..100).for_each(|n| assert!(put(&table, &key(n), 1, b"v")));
     delete(&table, &key(50), 9);
     let pin = table.pin(ts(1)).unwrap();
@@ -181,7 +181,7 @@ fn the_newest_in_a_range_is_found_whatever_the_pin() {
 
 #[test]
 fn mass_deletion_leaves_a_small_tree() {
-    let mut table = Memtable::new(1);
+    let mut table = Memtable::new(1, Tombstones::Dropped);
     (0..2000).for_each(|n| assert!(put(&table, &key(n), 1, b"v")));
     let full = table.memory_bytes();
     (0..1990).for_each(|n| assert!(delete(&table, &key(n), 2)));
@@ -204,7 +204,7 @@ fn mass_deletion_leaves_a_small_tree() {
 #[test]
 fn a_bulk_load_and_a_replay_make_the_table_that_inserts_make() {
     for replayed in [3, 700] {
-        let mut table = Memtable::new(7);
+        let mut table = Memtable::new(7, Tombstones::Dropped);
         let mut load = table.bulk_load(1000);
         for n in 0..1000 {
             if n % 10 == 0 {
@@ -220,7 +220,7 @@ fn a_bulk_load_and_a_replay_make_the_table_that_inserts_make() {
             assert!(replay.insert(&key(n * 37 % 2000), ts(9), Value::Put(b"new")));
             assert!(!replay.insert(&key(n * 37 % 2000), ts(9), Value::Put(b"again")));
         }
-        replay.finish();
+        let mut table = replay.finish();
         table.check_invariants();
         assert_eq!(value_at(&table, &key(0), 9).unwrap(), b"new");
         assert_eq!(value_at(&table, &key(20), 8), None);
@@ -233,7 +233,7 @@ fn a_bulk_load_and_a_replay_make_the_table_that_inserts_make() {
 
 #[test]
 fn an_owned_pin_keeps_the_table_alive() {
-    let table = Arc::new(Memtable::new(1));
+    let table = Arc::new(Memtable::new(1, Tombstones::Dropped));
     put(&table, b"a", 1, b"x");
     let pin: Pin<Arc<Memtable>> = table.pin_owned(ts(1)).unwrap();
     drop(table);
@@ -243,7 +243,7 @@ fn an_owned_pin_keeps_the_table_alive() {
 
 #[test]
 fn keys_that_differ_by_zeros_or_late_bytes_stay_apart() {
-    let mut table = Memtable::new(1);
+    let mut table = Memtable::new(1, Tombstones::Dropped);
     let mut all: Vec<Vec<u8>> = Vec::new();
     for len in 0..40 {
         all.push(vec![0; len]);

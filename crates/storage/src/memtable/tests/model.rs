@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base::KeyRange;
 use proptest::prelude::*;
 
-use super::super::{Direction, Memtable, Pin};
+use super::super::{Direction, Memtable, Pin, Tombstones};
 use super::ts;
 use crate::Value;
 
@@ -108,7 +108,7 @@ fn compare(model: &Model, pin: &Pin<&Memtable>) {
 }
 
 fn run(ops: Vec<Op>) {
-    let mut table = Memtable::new(3);
+    let mut table = Memtable::new(3, Tombstones::Dropped);
     let mut model = Model::new();
     let mut now = 10;
     {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::KeyRange;
 use parking_lot::Mutex;
 
-use super::super::{Direction, Memtable, Pin};
+use super::super::{Direction, Memtable, Pin, Tombstones};
 use super::{key, ts};
 use crate::Value;
 
@@ -25,7 +25,7 @@ struct Bank {
 
 impl Bank {
     fn new() -> Bank {
-        let table = Memtable::new(5);
+        let table = Memtable::new(5, Tombstones::Dropped);
         let writer = table.pin_writer();
         for account in 0..ACCOUNTS {
             writer.insert(&key(account), ts(1), Value::Put(&balance(100, account)));
@@ -181,7 +181,7 @@ fn the_accounts_add_up_at_every_timestamp() {
 fn keys_come_and_go_under_scans() {
     // Each thread owns every fourth key, inserts and deletes it in turn; others always exist.
     const KEYS: usize = 1200;
-    let mut table = Memtable::new(6);
+    let mut table = Memtable::new(6, Tombstones::Dropped);
     for n in (0..KEYS).step_by(4) {
         table.pin_writer().insert(&key(n), ts(1), Value::Put(b"here"));
     }
@@ -237,7 +237,7 @@ fn keys_come_and_go_under_scans() {
 #[test]
 fn writers_of_one_key_agree_with_the_scan() {
     // All threads insert the same new keys. Whoever returns must find the key in a scan.
-    let mut table = Memtable::new(8);
+    let mut table = Memtable::new(8, Tombstones::Dropped);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let table = &table;

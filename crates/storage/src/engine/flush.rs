@@ -1,0 +1,170 @@
+//! A flush: the oldest sealed memtable becomes tables of level 0.
+//!
+//! ```text
+//!   1  the log is durable up to the end of the memtable's records
+//!   2  one table for each tree that it has keys of     ── written, synced, their names synced
+//!   3  the manifest names them, and begins replay after the memtable's records
+//!   4  its keys leave the cache of hot rows
+//!   5  a view with the tables and without the memtable
+//!   6  the log before is used again
+//! ```
+//!
+//! A crash before 3 leaves files that the next opening removes and a log that has everything; after
+//! 3 the tables have it. A failure before 3 changes nothing and can be tried again.
+//!
+//! # What is written
+//! All versions that anybody may still ask for, at the watermark of the moment. A tombstone that
+//! nobody can look behind is left out if no table below could have its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::{KeyRange, Timestamp};
+
+use super::Engine;
+use super::store::TableStore;
+use super::view::Sealed;
+use crate::error::Result;
+use crate::manifest::{Edit, TableMeta};
+use crate::memtable::Memtable;
+use crate::sync::{Ordering, lock};
+use crate::table::{Table, TableBuilder, key_hash};
+use crate::value::Value;
+use crate::version::{TreeId, Version};
+use crate::wal::Lsn;
+
+/// Tables that were written and are not named yet.
+pub(super) type Written = Vec<(TableMeta, Table)>;
+
+impl Engine {
+    /// Flushes the oldest sealed memtable, if everything in it is visible; returns false if there
+    /// was none.
+    ///
+    /// # Errors
+    /// The system's errors, `DiskFull` among them: nothing has changed then.
+    ///
+    /// # Durability
+    /// What was flushed survives a crash, whatever its own durability.
+    pub fn flush_next(&self, visible: Timestamp) -> Result<bool> {
+        let _flushing = lock(&self.flushing);
+        let view = self.view.load_full();
+        let Some(oldest) = view.sealed.last().filter(|oldest| oldest.seal_ts <= visible) else {
+            self.tables.remove_obsolete();
+            return Ok(false);
+        };
+        // Else a crash could leave a log that ends before the point it is needed from.
+        self.wal.sync_to(oldest.log_end)?;
+        let watermark = self.pins.watermark();
+        let written = write_memtable(&self.tables, &view.version, &oldest.memtable, watermark)?;
+        self.name_flushed(oldest, written, watermark)?;
+        drop(view);
+        self.tables.remove_obsolete();
+        let _files = lock(&self.files);
+        self.wal.release_before(Lsn(self.log_start.load(Ordering::Relaxed)))?;
+        Ok(true)
+    }
+
+    /// Steps 3 to 5.
+    fn name_flushed(
+        &self,
+        oldest: &Arc<Sealed>,
+        written: Written,
+        watermark: Timestamp,
+    ) -> Result<()> {
+        let mut manifest = lock(&self.manifest);
+        let edit = Edit {
+            added: written.iter().map(|(meta, _)| meta.clone()).collect(),
+            checkpoint_ts: Some(oldest.seal_ts),
+            log_start: Some(oldest.log_end.0),
+            // A crash may have taken the newest records before; the index never goes back.
+            log_index: Some(self.wal.last_index().max(manifest.state().log_index)),
+            gc_watermark: Some(watermark),
+            last_ts: Some(oldest.seal_ts.max(watermark)),
+            ..Edit::default()
+        };
+        if let Err(error) = manifest.apply(&edit) {
+            if manifest.check_certain().is_ok() {
+                let numbers: Vec<u64> = edit.added.iter().map(|meta| meta.number).collect();
+                self.tables.discard(&numbers);
+            }
+            return Err(error);
+        }
+        self.log_start.store(oldest.log_end.0, Ordering::Relaxed);
+        let bytes: u64 = edit.added.iter().map(|meta| meta.bytes).sum();
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.forget_rows(&oldest.memtable);
+        let opened = written.into_iter().map(|(meta, table)| (meta.number, table)).collect();
+        let _install = lock(&self.install);
+        let view = self.view.load_full();
+        let version = Arc::new(view.version.apply(&edit, opened));
+        self.view.store(Arc::new(view.flushed(version)));
+        Ok(())
+    }
+
+    /// Takes the keys of a memtable out of the cache of hot rows, before its versions can be found
+    /// in tables only.
+    fn forget_rows(&self, memtable: &Memtable) {
+        let pin = memtable.pin_writer();
+        let keys = pin.versions(&KeyRange::all());
+        self.rows.invalidate(keys.map(|history| (key_hash(history.key), history.key)));
+    }
+}
+
+/// Writes a memtable to tables, durably, their names included.
+pub(super) fn write_memtable(
+    store: &TableStore,
+    version: &Version,
+    memtable: &Memtable,
+    watermark: Timestamp,
+) -> Result<Written> {
+    let mut building = BTreeMap::new();
+    let written = write_and_open(store, version, memtable, watermark, &mut building);
+    if written.is_err() {
+        // Half-written tables only take space, which may be what is missing.
+        let numbers: Vec<u64> = building.into_values().map(|(number, _)| number).collect();
+        store.discard(&numbers);
+    }
+    written
+}
+
+type Building = BTreeMap<TreeId, (u64, Option<TableBuilder>)>;
+
+fn write_and_open(
+    store: &TableStore,
+    version: &Version,
+    memtable: &Memtable,
+    watermark: Timestamp,
+    building: &mut Building,
+) -> Result<Written> {
+    let pin = memtable.pin_reader(watermark);
+    for history in pin.versions(&KeyRange::all()) {
+        let tree = version.tree_of(history.key);
+        for stored in history.versions() {
+            let hides_nothing = || tree.runs().iter().all(|run| run.find(history.key).is_none());
+            if stored.value == Value::Tombstone && stored.ts <= watermark && hides_nothing() {
+                continue;
+            }
+            if !building.contains_key(&tree.id) {
+                let (number, builder) = store.build()?;
+                building.insert(tree.id, (number, Some(builder)));
+            }
+            if let Some((_, Some(builder))) = building.get_mut(&tree.id) {
+                builder.add(history.key, stored.ts, stored.value)?;
+            }
+        }
+    }
+    let mut written = Written::new();
+    for (&tree, (number, builder)) in building.iter_mut() {
+        let Some(builder) = builder.take() else { continue };
+        let summary = builder.finish()?;
+        let meta = TableMeta::new(*number, 0, &summary).placed(tree, *number);
+        let table = store.open(&meta)?;
+        written.push((meta, table));
+    }
+    if !written.is_empty() {
+        store.sync_names()?;
+    }
+    Ok(written)
+}
+
