@@ -7,14 +7,17 @@ mod error;
 mod value;
 
 pub mod batch;
+pub mod compaction;
 pub mod directory;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod iterator;
 pub mod manifest;
 pub mod memtable;
 pub mod repair;
 pub mod sync;
 pub mod table;
+pub mod version;
 pub mod wal;
 
 pub use engine::{Engine, EngineOptions, EngineStats, Recovery, Verified};

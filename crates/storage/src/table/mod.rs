@@ -70,6 +70,7 @@ pub use builder::{TableBuilder, TableOptions, TableSummary};
 pub use cursor::{Entry, Scan, TableCursor};
 pub use describe::{BlockLine, BlockRole, TableDescription};
 pub use footer::FORMAT_VERSION;
+pub(crate) use position::common_prefix;
 pub use properties::{TableBounds, TableProperties};
 pub use reader::{Found, Table};
 pub use verify::Verified;
