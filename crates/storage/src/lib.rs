@@ -2,6 +2,7 @@
 //! the recovery that joins them. Ordered bytes in, ordered bytes out; transactions are not known
 //! here.
 
+mod cache;
 mod engine;
 mod error;
 mod value;
@@ -13,10 +14,12 @@ pub mod fuzzing;
 pub mod manifest;
 pub mod memtable;
 pub mod repair;
+pub mod row_cache;
 pub mod sync;
 pub mod table;
 pub mod wal;
 
+pub use cache::CacheStats;
 pub use engine::{Engine, EngineOptions, EngineStats, Recovery, Verified};
 pub use error::{Error, Result};
 pub use value::Value;

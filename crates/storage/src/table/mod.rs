@@ -69,6 +69,7 @@ mod tests;
 pub use builder::{TableBuilder, TableOptions, TableSummary};
 pub use cursor::{Entry, Scan, TableCursor};
 pub use describe::{BlockLine, BlockRole, TableDescription};
+pub use filter::hash as key_hash;
 pub use footer::FORMAT_VERSION;
 pub use properties::{TableBounds, TableProperties};
 pub use reader::{Found, Table};
