@@ -2,21 +2,27 @@
 //! the recovery that joins them. Ordered bytes in, ordered bytes out; transactions are not known
 //! here.
 
+mod cache;
 mod engine;
 mod error;
 mod value;
 
 pub mod batch;
+pub mod compaction;
 pub mod directory;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod iterator;
 pub mod manifest;
 pub mod memtable;
 pub mod repair;
+pub mod row_cache;
 pub mod sync;
 pub mod table;
+pub mod version;
 pub mod wal;
 
+pub use cache::CacheStats;
 pub use engine::{Engine, EngineOptions, EngineStats, Recovery, Verified};
 pub use error::{Error, Result};
 pub use value::Value;

@@ -8,14 +8,19 @@
 //!                        '----------'--- the checksum covers these and the body
 //!
 //!  body    | database id, 16 bytes | checkpoint ts | log start | log index | next file number |
-//!          | gc watermark ts | last ts | count of tables | tables … |
+//!          | gc watermark ts | last ts | count of trees | trees … | count of tables | tables … |
+//!
+//!  tree    | number | style: 0 leveled, 1 tiered |
 //!
 //!  table   | number | bytes | entries | tombstones | level | has bounds: 0 or 1 |
 //!          | oldest ts | newest ts | first key | last key |      only with bounds
+//!          | tree | run | distinct keys | raw bytes |
+//!          | has its timestamp here: 0 or 1 | timestamp |        only with 1
 //! ```
 //!
-//! All numbers of the body are varints, keys are length-prefixed bytes, tables stand in rising
-//! order of their numbers.
+//! All numbers of the body are varints, keys are length-prefixed bytes, trees and tables stand in
+//! rising order of their numbers. Format 1 had no trees and no last two lines of a table: its only
+//! table was the checkpoint of everything, which is read as a run of level 0 of tree 0.
 //!
 //! # Rewritten whole, switched by a rename
 //! Each edit writes the whole new state to `MANIFEST.tmp`, syncs it, renames it over `MANIFEST` and
@@ -38,6 +43,7 @@
 //! # Invariants
 //! * A table is named only after its file and its folder are durable: see [`Manifest::apply`].
 //! * Timestamps, the log start and the next file number never fall; no number is used twice.
+//! * Each table is of tree 0 or of a tree that is listed.
 //!
 //! # Not here
 //! Removal of files that are no longer named ([`crate::directory`] lists them); which tables a
@@ -54,21 +60,24 @@ use env::{Disk, OpenMode};
 
 use crate::directory::{DatabaseId, Replacement};
 use crate::table::{Table, TableBounds, TableSummary};
+use crate::version::{LEVELS, Style, TreeId};
 use crate::{Error, Result};
 
 /// Name of the manifest in the directory of a database.
 pub const MANIFEST_NAME: &str = "MANIFEST";
 
 /// The version of the format that is written, and the newest that is read.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"\x89HOLMM\r\n";
 
 /// Magic, version, length and checksum.
 const HEADER_BYTES: usize = 20;
 
+static NO_KEY: Bytes = Bytes::new();
+
 /// What the manifest says of one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TableMeta {
     /// The number in its file name.
     pub number: u64,
@@ -80,21 +89,86 @@ pub struct TableMeta {
     pub tombstones: u64,
     /// Level in the tree; 0 is the newest.
     pub level: u8,
-    /// Where its entries lie; `None` if it has none.
+    /// Where its entries lie; `None` if it has none. If it has its timestamp here, so has this.
     pub bounds: Option<TableBounds>,
+    /// The tree it is part of.
+    pub tree: TreeId,
+    /// Tables of level 0 with the same number here form one sorted run, and of two runs the one
+    /// with the larger number is newer. Below level 0 it means nothing.
+    pub run: u64,
+    /// Number of distinct user keys: what `entries` has more are old versions.
+    pub distinct_keys: u64,
+    /// Bytes of keys and values, before compression.
+    pub raw_bytes: u64,
+    /// The commit timestamp of all its entries, if they were written with timestamp zero, before
+    /// that one was known: so is what a bulk load brings.
+    pub ts_override: Option<Timestamp>,
 }
 
 impl TableMeta {
-    /// Returns the line of a table that was just built.
+    /// Returns the line of a table that was just built, of tree 0, and at level 0 a run of its own.
     pub fn new(number: u64, level: u8, summary: &TableSummary) -> TableMeta {
+        let properties = &summary.properties;
         TableMeta {
             number,
             bytes: summary.bytes,
-            entries: summary.properties.entries,
-            tombstones: summary.properties.tombstones,
+            entries: properties.entries,
+            tombstones: properties.tombstones,
             level,
-            bounds: summary.properties.bounds.clone(),
+            bounds: properties.bounds.clone(),
+            tree: TreeId::DEFAULT,
+            run: number,
+            distinct_keys: properties.distinct_keys,
+            raw_bytes: properties.key_bytes + properties.value_bytes,
+            ts_override: None,
         }
+    }
+
+    /// Puts the table into a tree and a run.
+    #[must_use]
+    pub fn placed(self, tree: TreeId, run: u64) -> TableMeta {
+        TableMeta { tree, run, ..self }
+    }
+
+    /// Gives all entries, which were written with timestamp zero, their timestamp.
+    #[must_use]
+    pub fn committed_at(mut self, ts: Timestamp) -> TableMeta {
+        self.ts_override = Some(ts);
+        if let Some(bounds) = &mut self.bounds {
+            (bounds.ts_min, bounds.ts_max) = (ts, ts);
+        }
+        self
+    }
+
+    /// Returns how many entries are no newest versions of their keys in this table, or tombstones:
+    /// what a compaction to the bottom leaves out once the watermark has passed the table.
+    pub fn garbage_entries(&self) -> u64 {
+        self.entries.saturating_sub(self.distinct_keys).saturating_add(self.tombstones)
+    }
+
+    /// Returns the newest timestamp; zero if there are no entries.
+    pub fn ts_max(&self) -> Timestamp {
+        self.bounds.as_ref().map_or(Timestamp::ZERO, |bounds| bounds.ts_max)
+    }
+
+    /// Returns the oldest timestamp; the end of time if there are no entries.
+    pub fn ts_min(&self) -> Timestamp {
+        self.bounds.as_ref().map_or(Timestamp::MAX, |bounds| bounds.ts_min)
+    }
+
+    /// Returns the smallest key; empty if there are no entries.
+    pub fn first_key(&self) -> &Bytes {
+        self.bounds.as_ref().map_or(&NO_KEY, |bounds| &bounds.first_key)
+    }
+
+    /// Returns the largest key; empty if there are no entries.
+    pub fn last_key(&self) -> &Bytes {
+        self.bounds.as_ref().map_or(&NO_KEY, |bounds| &bounds.last_key)
+    }
+
+    /// Returns true if a key between two others, both included, could be in the table.
+    pub fn overlaps(&self, first: &[u8], last: &[u8]) -> bool {
+        self.bounds.as_ref().is_some_and(|b| &b.first_key[..] <= last && &b.last_key[..] >= first)
     }
 
     /// Checks that an open table is the one that the manifest means, and not a sound table that
@@ -104,7 +178,20 @@ impl TableMeta {
     /// [`Error::Damaged`] if it differs in length, counts or bounds.
     pub fn check(&self, table: &Table) -> Result<()> {
         let summary = TableSummary { bytes: table.bytes(), properties: table.properties().clone() };
-        let found = TableMeta::new(self.number, self.level, &summary);
+        let mut found = TableMeta {
+            // Not said by the table, or, of the first format, not by the manifest.
+            tree: self.tree,
+            run: self.run,
+            distinct_keys: self.distinct_keys,
+            raw_bytes: self.raw_bytes,
+            ..TableMeta::new(self.number, self.level, &summary)
+        };
+        if let Some(ts) = self.ts_override
+            && found.ts_min() == Timestamp::ZERO
+            && found.ts_max() == Timestamp::ZERO
+        {
+            found = found.committed_at(ts);
+        }
         if found == *self {
             return Ok(());
         }
@@ -122,6 +209,8 @@ impl TableMeta {
 pub struct State {
     /// The live tables by number.
     pub tables: BTreeMap<u64, TableMeta>,
+    /// The trees beside the leveled tree 0, and how each is compacted.
+    pub styles: BTreeMap<TreeId, Style>,
     /// All commits up to this one are in tables.
     pub checkpoint_ts: Timestamp,
     /// Where in the log's stream replay begins.
@@ -140,6 +229,7 @@ impl Default for State {
     fn default() -> State {
         State {
             tables: BTreeMap::new(),
+            styles: BTreeMap::new(),
             checkpoint_ts: Timestamp::ZERO,
             log_start: 0,
             log_index: 0,
@@ -156,8 +246,10 @@ impl Default for State {
 pub struct Edit {
     /// Tables that become live.
     pub added: Vec<TableMeta>,
-    /// Numbers of tables that are no longer live.
+    /// Numbers of tables that are no longer live. One that is added, too, only changes its place.
     pub removed: Vec<u64>,
+    /// Trees that come to be, or change their style.
+    pub styles: Vec<(TreeId, Style)>,
     /// See [`State::checkpoint_ts`].
     pub checkpoint_ts: Option<Timestamp>,
     /// See [`State::log_start`].
@@ -179,6 +271,7 @@ impl State {
     /// If the edit removes a table that is not live, adds one that is, or takes anything back that
     /// only rises.
     pub fn apply(&mut self, edit: &Edit) {
+        self.styles.extend(edit.styles.iter().copied());
         for number in &edit.removed {
             let removed = self.tables.remove(number);
             assert!(removed.is_some(), "an edit removes table {number}, which is not live");
@@ -213,9 +306,15 @@ impl State {
                     table.number, self.next_file_number
                 ));
             }
-            let ts_max = table.bounds.as_ref().map_or(Timestamp::ZERO, |bounds| bounds.ts_max);
+            let ts_max = table.ts_max();
             if ts_max > self.last_ts {
                 return Err(format!("table {number} ends at {ts_max}, after {}", self.last_ts));
+            }
+            if usize::from(table.level) >= LEVELS {
+                return Err(format!("table {number} is at level {}", table.level));
+            }
+            if table.tree != TreeId::DEFAULT && !self.styles.contains_key(&table.tree) {
+                return Err(format!("table {number} is of {}, which is not listed", table.tree));
             }
             if table.bounds.is_none() != (table.entries == 0) {
                 return Err(format!("table {number} has entries without bounds, or the reverse"));
@@ -233,10 +332,15 @@ impl State {
             self.next_file_number,
             self.gc_watermark.raw(),
             self.last_ts.raw(),
-            self.tables.len() as u64,
+            self.styles.len() as u64,
         ] {
             codec::put_varint(&mut body, number);
         }
+        for (tree, style) in &self.styles {
+            codec::put_varint(&mut body, tree.0.into());
+            codec::put_varint(&mut body, (*style == Style::Tiered).into());
+        }
+        codec::put_varint(&mut body, self.tables.len() as u64);
         for table in self.tables.values() {
             for number in [
                 table.number,
@@ -253,6 +357,18 @@ impl State {
                 codec::put_varint(&mut body, bounds.ts_max.raw());
                 codec::put_bytes(&mut body, &bounds.first_key);
                 codec::put_bytes(&mut body, &bounds.last_key);
+            }
+            for number in [
+                table.tree.0.into(),
+                table.run,
+                table.distinct_keys,
+                table.raw_bytes,
+                table.ts_override.is_some().into(),
+            ] {
+                codec::put_varint(&mut body, number);
+            }
+            if let Some(ts) = table.ts_override {
+                codec::put_varint(&mut body, ts.raw());
             }
         }
         let mut out = MAGIC.to_vec();
@@ -423,7 +539,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<(State, DatabaseId), Bad> {
         return Err(Bad::Newer(version));
     }
     let mut reader = Reader::new(body);
-    let decoded = decode_body(&mut reader);
+    let decoded = decode_body(&mut reader, version);
     let offset = bytes.len() - reader.rest().len();
     let (state, id) =
         decoded.map_err(|_| damaged(offset, "a value in the manifest is cut short"))?;
@@ -434,10 +550,14 @@ fn decode(bytes: &[u8]) -> std::result::Result<(State, DatabaseId), Bad> {
     Ok((state, id))
 }
 
-fn decode_body(reader: &mut Reader<'_>) -> std::result::Result<(State, DatabaseId), Truncated> {
+fn decode_body(
+    reader: &mut Reader<'_>,
+    version: u32,
+) -> std::result::Result<(State, DatabaseId), Truncated> {
     let id = DatabaseId(*reader.take(16)?.first_chunk().ok_or(Truncated)?);
     let mut state = State {
         tables: BTreeMap::new(),
+        styles: BTreeMap::new(),
         checkpoint_ts: Timestamp::from_raw(reader.varint()?),
         log_start: reader.varint()?,
         log_index: reader.varint()?,
@@ -445,10 +565,23 @@ fn decode_body(reader: &mut Reader<'_>) -> std::result::Result<(State, DatabaseI
         gc_watermark: Timestamp::from_raw(reader.varint()?),
         last_ts: Timestamp::from_raw(reader.varint()?),
     };
+    // A number that is not rising is cut short for want of a better word: the checksum says that
+    // somebody wrote it, and we never do.
+    let trees = if version == 1 { 0 } else { reader.varint()? };
+    for _ in 0..trees {
+        let tree = TreeId(u32::try_from(reader.varint()?).map_err(|_| Truncated)?);
+        let style = match reader.varint()? {
+            0 => Style::Leveled,
+            1 => Style::Tiered,
+            _ => return Err(Truncated),
+        };
+        if state.styles.last_key_value().is_some_and(|(&last, _)| last >= tree) {
+            return Err(Truncated);
+        }
+        state.styles.insert(tree, style);
+    }
     for _ in 0..reader.varint()? {
-        let table = decode_table(reader)?;
-        // A number that is not rising is cut short for want of a better word: the checksum says
-        // that somebody wrote it, and we never do.
+        let table = decode_table(reader, version)?;
         if state.tables.last_key_value().is_some_and(|(&last, _)| last >= table.number) {
             return Err(Truncated);
         }
@@ -457,30 +590,58 @@ fn decode_body(reader: &mut Reader<'_>) -> std::result::Result<(State, DatabaseI
     Ok((state, id))
 }
 
-fn decode_table(reader: &mut Reader<'_>) -> std::result::Result<TableMeta, Truncated> {
-    Ok(TableMeta {
+fn decode_table(
+    reader: &mut Reader<'_>,
+    version: u32,
+) -> std::result::Result<TableMeta, Truncated> {
+    let mut table = TableMeta {
         number: reader.varint()?,
         bytes: reader.varint()?,
         entries: reader.varint()?,
         tombstones: reader.varint()?,
         level: u8::try_from(reader.varint()?).map_err(|_| Truncated)?,
-        bounds: match reader.varint()? {
-            0 => None,
-            1 => Some(TableBounds {
-                ts_min: Timestamp::from_raw(reader.varint()?),
-                ts_max: Timestamp::from_raw(reader.varint()?),
-                first_key: Bytes::copy_from_slice(reader.bytes()?),
-                last_key: Bytes::copy_from_slice(reader.bytes()?),
-            }),
-            _ => return Err(Truncated),
-        },
-    })
+        ..TableMeta::default()
+    };
+    if decode_flag(reader)? {
+        table.bounds = Some(TableBounds {
+            ts_min: Timestamp::from_raw(reader.varint()?),
+            ts_max: Timestamp::from_raw(reader.varint()?),
+            first_key: Bytes::copy_from_slice(reader.bytes()?),
+            last_key: Bytes::copy_from_slice(reader.bytes()?),
+        });
+    }
+    if version == 1 {
+        // What the first format does not say is guessed so that nothing is taken for garbage.
+        (table.run, table.distinct_keys) = (table.number, table.entries);
+        table.raw_bytes = table.bytes;
+        return Ok(table);
+    }
+    table.tree = TreeId(u32::try_from(reader.varint()?).map_err(|_| Truncated)?);
+    table.run = reader.varint()?;
+    table.distinct_keys = reader.varint()?;
+    table.raw_bytes = reader.varint()?;
+    if decode_flag(reader)? {
+        table.ts_override = Some(Timestamp::from_raw(reader.varint()?));
+    }
+    Ok(table)
+}
+
+fn decode_flag(reader: &mut Reader<'_>) -> std::result::Result<bool, Truncated> {
+    match reader.varint()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Truncated),
+    }
 }
 
 impl std::fmt::Display for TableMeta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TableMeta { number, bytes, entries, level, .. } = self;
-        write!(f, "table {number} level {level}: {bytes} bytes, {entries} entries")?;
+        let TableMeta { number, bytes, entries, level, tree, .. } = self;
+        write!(f, "table {number}")?;
+        if *tree != TreeId::DEFAULT {
+            write!(f, " of {tree}")?;
+        }
+        write!(f, " level {level}: {bytes} bytes, {entries} entries")?;
         match &self.bounds {
             Some(bounds) => {
                 let (first, last) = (

@@ -203,14 +203,7 @@ fn orphans_are_what_the_state_does_not_name_and_we_could_have_made() {
     put(tables.join("README"));
     put(root().join("MANIFEST.tmp"));
     let mut state = State::default();
-    let live = |number| crate::manifest::TableMeta {
-        number,
-        bytes: 1,
-        entries: 0,
-        tombstones: 0,
-        level: 0,
-        bounds: None,
-    };
+    let live = |number| crate::manifest::TableMeta { number, bytes: 1, ..Default::default() };
     state.apply(&crate::manifest::Edit { added: vec![live(2)], ..Default::default() });
     let expected = [
         root().join("MANIFEST.tmp"),

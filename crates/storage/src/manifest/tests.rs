@@ -39,6 +39,11 @@ fn table(number: u64) -> TableMeta {
             ts_min: Timestamp::from_raw(number),
             ts_max: Timestamp::from_raw(100 * number),
         }),
+        tree: TreeId(if number == 5 { 4 } else { 0 }),
+        run: number,
+        distinct_keys: 9 * number,
+        raw_bytes: 1234 * number,
+        ts_override: None,
     }
 }
 
@@ -48,10 +53,16 @@ fn edits() -> Vec<Edit> {
     vec![
         Edit { added: vec![table(1), table(2)], log_start: Some(10), ..Edit::default() },
         Edit { checkpoint_ts: ts(7), last_ts: ts(1000), ..Edit::default() },
-        Edit { added: vec![table(5)], removed: vec![1, 2], ..Edit::default() },
+        Edit {
+            added: vec![table(5), TableMeta { level: 3, ..table(2) }],
+            removed: vec![1, 2],
+            styles: vec![(TreeId(4), Style::Tiered), (TreeId(9), Style::Leveled)],
+            ..Edit::default()
+        },
+        Edit { added: vec![table(6).committed_at(Timestamp::from_raw(1001))], ..Edit::default() },
         Edit { gc_watermark: ts(3), next_file_number: Some(40), ..Edit::default() },
         Edit {
-            removed: vec![5],
+            removed: vec![5, 6],
             log_start: Some(u64::MAX),
             last_ts: ts(u64::MAX),
             ..Edit::default()
@@ -214,7 +225,57 @@ fn a_newer_format_is_refused() {
     let crc = checksum::of(&[&bytes[8..16], &bytes[HEADER_BYTES..]]);
     bytes[16..20].copy_from_slice(&crc.to_le_bytes());
     disk.write_file(path(), &bytes).unwrap();
-    assert!(matches!(reopen(&disk), Err(Error::NewerFormat { found: 9, known: 1, .. })));
+    assert!(matches!(reopen(&disk), Err(Error::NewerFormat { found: 9, known: 2, .. })));
+}
+
+/// A manifest as the first format wrote it, with one table.
+#[test]
+fn the_first_format_is_read() {
+    let mut body = ID.0.to_vec();
+    // Checkpoint, log start and index, next file, watermark, last timestamp, count of tables.
+    for number in [7, 10, 4, 3, 2, 99, 1] {
+        codec::put_varint(&mut body, number);
+    }
+    for number in [2, 5000, 70, 3, 0, 1, 5, 7] {
+        codec::put_varint(&mut body, number);
+    }
+    codec::put_bytes(&mut body, b"a");
+    codec::put_bytes(&mut body, b"z");
+    let mut bytes = MAGIC.to_vec();
+    codec::put_u32(&mut bytes, 1);
+    codec::put_u32(&mut bytes, body.len() as u32);
+    let crc = checksum::of(&[&bytes[MAGIC.len()..], &body]);
+    codec::put_u32(&mut bytes, crc);
+    bytes.extend_from_slice(&body);
+    let (state, id) = decode(&bytes).ok().unwrap();
+    assert_eq!((id, state.log_start, state.last_ts.raw()), (ID, 10, 99));
+    let table = TableMeta {
+        number: 2,
+        bytes: 5000,
+        entries: 70,
+        tombstones: 3,
+        bounds: Some(TableBounds {
+            first_key: Bytes::from_static(b"a"),
+            last_key: Bytes::from_static(b"z"),
+            ts_min: Timestamp::from_raw(5),
+            ts_max: Timestamp::from_raw(7),
+        }),
+        run: 2,
+        distinct_keys: 70,
+        raw_bytes: 5000,
+        ..TableMeta::default()
+    };
+    assert_eq!(state.tables, BTreeMap::from([(2, table)]));
+    assert!(decode(&state.encode(ID)).is_ok_and(|again| again == (state, ID)));
+}
+
+#[test]
+fn a_table_of_a_tree_that_is_not_listed_is_refused() {
+    let mut state = State { next_file_number: 9, last_ts: Timestamp::MAX, ..State::default() };
+    state.tables.insert(5, table(5));
+    assert!(state.check_invariants().unwrap_err().contains("not listed"));
+    state.styles.insert(TreeId(4), Style::Tiered);
+    assert_eq!(state.check_invariants(), Ok(()));
 }
 
 fn metas() -> impl Strategy<Value = TableMeta> {
@@ -225,16 +286,21 @@ fn metas() -> impl Strategy<Value = TableMeta> {
         ts_min: Timestamp::from_raw(x),
         ts_max: Timestamp::from_raw(y),
     });
-    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>());
-    (0..u64::MAX, numbers, prop::option::of(bounds)).prop_map(|(number, numbers, bounds)| {
-        TableMeta {
-            number,
-            bytes: numbers.0,
-            entries: if bounds.is_some() { numbers.1.max(1) } else { 0 },
-            tombstones: numbers.2,
-            level: numbers.3,
-            bounds,
-        }
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), 0..LEVELS as u8);
+    let more = (0..4u32, any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<u64>>());
+    let parts = (0..u64::MAX, numbers, more, prop::option::of(bounds));
+    parts.prop_map(|(number, numbers, more, bounds)| TableMeta {
+        number,
+        bytes: numbers.0,
+        entries: if bounds.is_some() { numbers.1.max(1) } else { 0 },
+        tombstones: numbers.2,
+        level: numbers.3,
+        bounds,
+        tree: TreeId(more.0),
+        run: more.1,
+        distinct_keys: more.2,
+        raw_bytes: more.3,
+        ts_override: more.4.map(Timestamp::from_raw),
     })
 }
 
@@ -255,7 +321,12 @@ proptest! {
         let mut added = tables;
         added.sort_by_key(|table| table.number);
         added.dedup_by_key(|table| table.number);
-        state.apply(&Edit { added, ..Edit::default() });
+        let styles = vec![
+            (TreeId(1), Style::Tiered),
+            (TreeId(2), Style::Leveled),
+            (TreeId(3), Style::Tiered),
+        ];
+        state.apply(&Edit { added, styles, ..Edit::default() });
         let decoded = decode(&state.encode(ID));
         prop_assert_eq!(decoded.ok(), Some((state, ID)));
     }

@@ -34,8 +34,9 @@ const GOLDEN_32: u32 = 0x9e37_79b9;
 const MULTIPLIER_1: u64 = 0x9e37_79b1_85eb_ca87;
 const MULTIPLIER_2: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
-/// Returns the hash of a user key.
-pub(crate) fn hash(key: &[u8]) -> u64 {
+/// Returns the hash of a user key by which filters, data blocks and caches find it. It is computed
+/// once for each read.
+pub fn hash(key: &[u8]) -> u64 {
     let mut state = fold(key.len() as u64 ^ MULTIPLIER_2, MULTIPLIER_1);
     let (words, tail) = key.as_chunks::<8>();
     for word in words {

@@ -1,0 +1,297 @@
+//! Carries out a plan: reads the inputs in order, leaves the garbage out, writes the outputs.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::{KeyRange, Timestamp};
+use bytes::Bytes;
+use env::File;
+
+use super::Plan;
+use super::garbage::{Fate, Rule};
+use crate::Error;
+use crate::iterator::{Cursor, Merge, RunCursor};
+use crate::manifest::{Edit, TableMeta};
+use crate::table::{TableBuilder, TableOptions, TableSummary};
+use crate::version::{LiveTable, Run, Version, arrange};
+
+/// Progress is told after so many bytes, in bytes: often enough to stop within some milliseconds,
+/// seldom enough not to show.
+const PROGRESS_BYTES: u64 = 256 << 10;
+
+/// A file for an output.
+pub struct NewTable {
+    /// The number in its name.
+    pub number: u64,
+    /// The empty file.
+    pub file: Box<dyn File>,
+    /// Its path, for error messages.
+    pub path: PathBuf,
+}
+
+/// What a run needs to know beside its plan.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// No reader is, or will be, before this timestamp.
+    pub watermark: Timestamp,
+    /// How outputs are written.
+    pub table: TableOptions,
+    /// How outputs are written that are the oldest there is, if otherwise.
+    pub coldest_table: Option<TableOptions>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes of keys and values that were looked at.
+    pub read_bytes: u64,
+    /// Bytes in the output files.
+    pub written_bytes: u64,
+}
+
+/// What a run has done.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Takes the inputs out and puts the outputs in. Their contents are durable, their names are
+    /// once their folder is synced.
+    pub edit: Edit,
+    /// Bytes read and written.
+    pub progress: Progress,
+    /// Versions that were looked at.
+    pub entries_read: u64,
+    /// Versions that were kept.
+    pub entries_written: u64,
+}
+
+/// What a run leaves that did not come to its end.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why; `None` if it was told to stop.
+    pub error: Option<Error>,
+    /// The numbers of all files that it had made: they can be removed.
+    pub created: Vec<u64>,
+}
+
+/// Merges the tables of a plan.
+///
+/// `create` makes a file for each output; `progress` is called now and then, may take its time,
+/// and can stop the run.
+///
+/// # Errors
+/// [`Failed`] if a table cannot be read or written, or the run was stopped: nothing has changed.
+///
+/// # Panics
+/// If an input is not live in the version.
+pub fn run(
+    plan: &Plan,
+    version: &Version,
+    options: &RunOptions,
+    create: impl FnMut() -> crate::Result<NewTable>,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Done, Failed> {
+    let tree = version.tree(plan.tree).expect("the tree of a plan is in the version");
+    let find = |meta: &Arc<TableMeta>| -> Arc<LiveTable> {
+        let mut tables = tree.tables();
+        let found = tables.find(|table| table.meta.number == meta.number);
+        Arc::clone(found.expect("the inputs of a plan are live until it is done"))
+    };
+    let inputs: Vec<Arc<LiveTable>> = plan.inputs.iter().map(find).collect();
+    let runs = arrange(inputs, |table| &table.meta).into_iter().flatten();
+    let cursors = runs.map(|tables| RunCursor::new(Run::new(tables))).collect();
+    write(plan, Merge::new(cursors), options, create, progress)
+}
+
+/// Writes the versions of a cursor as the outputs of a plan: how [`run`] ends, and a flush.
+///
+/// # Errors
+/// As [`run`].
+pub fn write(
+    plan: &Plan,
+    mut cursor: impl Cursor,
+    options: &RunOptions,
+    create: impl FnMut() -> crate::Result<NewTable>,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Done, Failed> {
+    let table = match &options.coldest_table {
+        Some(coldest) if plan.is_coldest => coldest,
+        _ => &options.table,
+    };
+    let mut writer = Writer {
+        plan,
+        options: table,
+        create,
+        progress,
+        rule: Rule::new(options.watermark),
+        builder: None,
+        created: Vec::new(),
+        added: Vec::new(),
+        told: Progress::default(),
+        now: Progress::default(),
+        finished_bytes: 0,
+        entries_read: 0,
+        entries_written: 0,
+        beneath: &plan.beneath,
+        cut_keys: &plan.cut_keys,
+        grandparents: &plan.grandparents,
+        grandparent_bytes: 0,
+        last_key: Vec::new(),
+    };
+    let mut written = Ok(());
+    for range in &plan.ranges {
+        written = written.and_then(|()| writer.write_range(&mut cursor, range));
+    }
+    match written.and_then(|()| writer.finish_table()) {
+        Ok(()) => Ok(Done {
+            edit: Edit {
+                removed: plan.inputs.iter().map(|table| table.number).collect(),
+                added: writer.added,
+                ..Edit::default()
+            },
+            progress: writer.now,
+            entries_read: writer.entries_read,
+            entries_written: writer.entries_written,
+        }),
+        Err(stop) => Err(Failed {
+            error: match stop {
+                Stop::Failed(error) => Some(error),
+                Stop::Told => None,
+            },
+            created: writer.created,
+        }),
+    }
+}
+
+/// Why a run ends early.
+enum Stop {
+    Failed(Error),
+    Told,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+struct Writer<'a, F, P> {
+    plan: &'a Plan,
+    options: &'a TableOptions,
+    create: F,
+    progress: P,
+    rule: Rule,
+    builder: Option<(u64, TableBuilder)>,
+    created: Vec<u64>,
+    added: Vec<TableMeta>,
+    told: Progress,
+    now: Progress,
+    finished_bytes: u64,
+    entries_read: u64,
+    entries_written: u64,
+    /// What of these lists of the plan is not behind the current key.
+    beneath: &'a [(Bytes, Bytes)],
+    cut_keys: &'a [Bytes],
+    grandparents: &'a [(Bytes, u64)],
+    /// How much of the grandparents lies behind the beginning of the current table.
+    grandparent_bytes: u64,
+    /// The last key that was written.
+    last_key: Vec<u8>,
+}
+
+impl<F, P> Writer<'_, F, P>
+where
+    F: FnMut() -> crate::Result<NewTable>,
+    P: FnMut(Progress) -> ControlFlow<()>,
+{
+    fn write_range(&mut self, cursor: &mut impl Cursor, range: &KeyRange) -> Result<(), Stop> {
+        let mut is_valid = cursor.seek(&range.start, Timestamp::MAX)?;
+        while is_valid {
+            let Some(entry) = cursor.entry() else {
+                break;
+            };
+            if range.end.as_ref().is_some_and(|end| entry.key >= &end[..]) {
+                break;
+            }
+            let value_len = entry.value.as_put().map_or(0, <[u8]>::len);
+            self.entries_read += 1;
+            self.now.read_bytes += (entry.key.len() + value_len) as u64;
+            let beneath = &mut self.beneath;
+            let fate = self.rule.judge(entry.key, entry.ts, entry.value, |key| {
+                while let [(_, last), rest @ ..] = *beneath
+                    && &last[..] < key
+                {
+                    *beneath = rest;
+                }
+                beneath.first().is_some_and(|(first, _)| &first[..] <= key)
+            });
+            if fate == Fate::Keep {
+                self.entries_written += 1;
+                if self.builder.is_none() || entry.key != &self.last_key[..] {
+                    self.begin_key(entry.key)?;
+                }
+                let (_, builder) = self.builder.as_mut().expect("a key begins with a table open");
+                builder.add(entry.key, entry.ts, entry.value)?;
+                self.now.written_bytes = self.finished_bytes + builder.bytes();
+            }
+            let moved = |now: u64, told: u64| now - told >= PROGRESS_BYTES;
+            if moved(self.now.read_bytes, self.told.read_bytes)
+                || moved(self.now.written_bytes, self.told.written_bytes)
+            {
+                self.told = self.now;
+                if (self.progress)(self.now).is_break() {
+                    return Err(Stop::Told);
+                }
+            }
+            is_valid = cursor.next()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the table before a new key if it is time, and sees to it that one is open.
+    fn begin_key(&mut self, key: &[u8]) -> Result<(), Stop> {
+        let mut is_cut = false;
+        while let [cut, rest @ ..] = self.cut_keys
+            && &cut[..] <= key
+        {
+            self.cut_keys = rest;
+            is_cut = true;
+        }
+        while let [(last, bytes), rest @ ..] = self.grandparents
+            && &last[..] < key
+        {
+            self.grandparents = rest;
+            self.grandparent_bytes += bytes;
+        }
+        if let Some((_, builder)) = &self.builder {
+            let len = builder.bytes();
+            is_cut |= len >= self.plan.cut_bytes;
+            // Not for a table of next to nothing: each costs a sync.
+            is_cut |= self.grandparent_bytes > self.plan.grandparent_bytes_max
+                && len >= self.plan.cut_bytes / 8;
+            if is_cut {
+                self.finish_table()?;
+            }
+        }
+        if self.builder.is_none() {
+            let NewTable { number, file, path } = (self.create)()?;
+            self.created.push(number);
+            self.builder = Some((number, TableBuilder::new(file, &path, self.options.clone())));
+            self.grandparent_bytes = 0;
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        Ok(())
+    }
+
+    fn finish_table(&mut self) -> Result<(), Stop> {
+        let Some((number, builder)) = self.builder.take() else {
+            return Ok(());
+        };
+        let summary: TableSummary = builder.finish()?;
+        self.finished_bytes += summary.bytes;
+        self.now.written_bytes = self.finished_bytes;
+        let meta = TableMeta::new(number, self.plan.target_level, &summary);
+        self.added.push(meta.placed(self.plan.tree, self.plan.target_run));
+        Ok(())
+    }
+}
