@@ -1,14 +1,16 @@
-//! The two threads that work beside the program: one brings to the disk what nobody waits for, one
-//! writes checkpoints and forgets the past.
+//! The threads that work beside the program.
 //!
 //! ```text
-//!   holm-log         pending commits, the Buffered interval, the log's next segment
-//!   holm-checkpoint  checkpoints when the log is long, versions past the retention
+//!   holm-log      pending commits, the Buffered interval, the log's next segment
+//!   holm-flush    memtables that are full, versions past the retention
+//!   holm-compact  tables into fewer tables; a few threads of them
 //! ```
 //!
-//! They are two because a checkpoint takes seconds and a commit must not. Committers never wait for
-//! them: whoever waits for a commit does its disk work itself.
+//! They are apart because a compaction takes seconds, a flush part of one, and a commit must not
+//! wait for either. Committers never wait for them: whoever waits for a commit does its disk work
+//! itself, and whoever brings more than is carried away is slowed down.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::db::Inner;
 /// How often versions past the retention are looked for, at most. Collecting costs what there is to
 /// collect, so this only bounds how long memory is held in vain.
 const COLLECT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often compaction looks for what nobody has told it of, at most: garbage that has come of age.
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 /// What a thread is told.
 #[derive(Default)]
@@ -77,18 +82,26 @@ pub(crate) struct Background {
 impl Background {
     pub(crate) fn start(&self, db: &Arc<Inner>) -> std::io::Result<()> {
         let interval = db.options.buffered_interval;
-        let log = spawn("holm-log", &db.log_signal, db, move |db, signal| {
+        let log = spawn("holm-log", &db.log_signal, db, None, move |db, signal| {
             // The interval lets commits gather that nobody waits for.
             if db.wants_interval() && !db.has_pending() && !signal.pause(interval) {
                 return;
             }
             db.log_work();
         })?;
-        let checkpoint = spawn("holm-checkpoint", &db.checkpoint_signal, db, |db, _| {
-            db.checkpoint_work();
+        let flush = spawn("holm-flush", &db.flush_signal, db, Some(COLLECT_EVERY), |db, _| {
+            db.flush_work();
         })?;
+        let compact =
+            spawn("holm-compact", &db.compact_signal, db, Some(COMPACT_EVERY), |db, _| {
+                while !db.is_stopping.load(Ordering::Relaxed) && db.compact_work() {}
+            })?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.extend([(db.log_signal.clone(), log), (db.checkpoint_signal.clone(), checkpoint)]);
+        threads.extend([
+            (db.log_signal.clone(), log),
+            (db.flush_signal.clone(), flush),
+            (db.compact_signal.clone(), compact),
+        ]);
         Ok(())
     }
 
@@ -120,13 +133,12 @@ fn spawn(
     name: &str,
     signal: &Arc<Signal>,
     db: &Arc<Inner>,
+    every: Option<Duration>,
     work: impl Fn(&Arc<Inner>, &Signal) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     // The threads do not keep the database open: whoever closes it waits for them.
     let (signal, db) = (signal.clone(), db.clone());
-    let is_collector = name == "holm-checkpoint";
     std::thread::Builder::new().name(name.to_string()).spawn(move || {
-        let every = is_collector.then_some(COLLECT_EVERY);
         while signal.wait(every) {
             work(&db, &signal);
         }

@@ -1,14 +1,14 @@
 //! The open database.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
-use storage::{Engine, EngineStats, Error as StorageError, Recovery, Verified};
+use storage::{Compacted, Engine, EngineStats, Error as StorageError, Recovery, Verified};
 use transaction::{
     Durability, Error, Isolation, PendingCommit, Result, Shard, ShardStats, TransactionOptions,
 };
@@ -44,13 +44,16 @@ pub(crate) struct Inner {
     names: RwLock<BTreeMap<KeyspaceId, Arc<str>>>,
     seeds: AtomicU64,
     pub(crate) log_signal: Arc<Signal>,
-    pub(crate) checkpoint_signal: Arc<Signal>,
+    pub(crate) flush_signal: Arc<Signal>,
+    pub(crate) compact_signal: Arc<Signal>,
     /// True while there are commits in flight that somebody polls for.
     pending: AtomicBool,
     /// True while there are acknowledged commits that are not on disk.
     unsynced: AtomicBool,
-    /// What last kept a checkpoint from being written.
-    checkpoint_error: RwLock<Option<String>>,
+    /// What last kept a flush or a compaction from its end.
+    background_error: RwLock<Option<String>>,
+    /// True once compactions shall come to an end.
+    pub(crate) is_stopping: AtomicBool,
 }
 
 /// Sizes and counts of an open database.
@@ -60,16 +63,20 @@ pub struct Stats {
     pub recovery: Recovery,
     /// Commits, conflicts and deadlocks since it was opened.
     pub transactions: ShardStats,
-    /// Keys, bytes, log and checkpoint.
+    /// Memory, log, tables and what was done to them.
     pub engine: EngineStats,
     /// The newest commit that is visible.
     pub visible: Timestamp,
-    /// What last kept a checkpoint from being written, if nothing has been written since.
-    pub checkpoint_error: Option<String>,
+    /// What last kept a flush or a compaction from its end, if none has come to it since.
+    pub background_error: Option<String>,
 }
 
 /// Most bytes of log that commits without a promise keep from the disk: a few large writes' worth.
 const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
+
+/// How long a log is left to be replayed by the next opening, in bytes: some ten milliseconds'
+/// worth. A longer one is written to tables when the database is closed.
+const LOG_BYTES_AT_CLOSE: u64 = 1 << 20;
 
 impl Db {
     /// Opens the database in a directory, and creates it if there is none.
@@ -88,7 +95,7 @@ impl Db {
     pub(crate) fn open_with(path: &Path, options: Options, environment: Environment) -> Result<Db> {
         let engine = options.engine(&environment);
         let (engine, recovery) = Engine::open(environment.disk.clone(), path, engine)?;
-        let shard = Shard::new(Arc::new(engine), options.memory_bytes_max);
+        let shard = Shard::new(Arc::new(engine));
         let inner = Arc::new(Inner {
             shard,
             options,
@@ -96,10 +103,12 @@ impl Db {
             names: RwLock::default(),
             seeds: AtomicU64::new(environment.seed),
             log_signal: Arc::default(),
-            checkpoint_signal: Arc::default(),
+            flush_signal: Arc::default(),
+            compact_signal: Arc::default(),
             pending: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
-            checkpoint_error: RwLock::default(),
+            background_error: RwLock::default(),
+            is_stopping: AtomicBool::new(false),
             environment,
         });
         let background = Background::default();
@@ -109,10 +118,6 @@ impl Db {
             db.inner.background.start(&db.inner.inner).map_err(|error| {
                 Error::Invalid(format!("the system starts no thread for the database: {error}"))
             })?;
-            // A process that was killed again and again must not replay an ever longer log.
-            if db.inner.shard.engine().log_bytes() > db.inner.checkpoint_due_bytes() {
-                db.inner.checkpoint_signal.work();
-            }
         }
         Ok(db)
     }
@@ -204,10 +209,10 @@ impl Db {
     /// Returns a key's newest value.
     ///
     /// # Errors
-    /// None here; the same call fails over a network.
+    /// Those of the disk, if a table must be read: `Damaged` names the file.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let snapshot = self.inner.shard.snapshot();
-        with_engine_key(keyspace, key.as_ref(), |key| Ok(snapshot.get(key)))
+        with_engine_key(keyspace, key.as_ref(), |key| snapshot.get(key))
     }
 
     /// Writes one value in a transaction of its own; returns the commit timestamp.
@@ -269,13 +274,21 @@ impl Db {
         self.inner.shard.sync()
     }
 
-    /// Writes a checkpoint now: the log before it is not needed any more. Happens by itself when
-    /// the log is long.
+    /// Writes everything committed to tables now: the log before is not needed any more. Happens by
+    /// itself when enough has gathered.
     ///
     /// # Errors
-    /// Those of the disk; the checkpoint before stays in force then.
-    pub fn checkpoint(&self) -> Result<()> {
-        self.inner.checkpoint()
+    /// Those of the disk; nothing is lost then.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.note(self.inner.shard.flush())
+    }
+
+    /// Compacts as long as there is anything to compact. Happens by itself, a little at a time.
+    ///
+    /// # Errors
+    /// Those of the disk; nothing is lost then.
+    pub fn compact(&self) -> Result<()> {
+        self.inner.compact_all()
     }
 
     /// Reads everything on disk and checks it, while work goes on.
@@ -289,19 +302,21 @@ impl Db {
     /// Does what the background does, for a database that was opened without one.
     pub fn maintain(&self) {
         self.inner.log_work();
-        self.inner.checkpoint_work();
+        self.inner.flush_work();
+        // Shown by `stats`.
+        let _ = self.inner.compact_all();
     }
 
     /// Returns sizes and counts.
     pub fn stats(&self) -> Stats {
         let shard = &self.inner.shard;
-        let error = self.inner.checkpoint_error.read().unwrap_or_else(PoisonError::into_inner);
+        let error = self.inner.background_error.read().unwrap_or_else(PoisonError::into_inner);
         Stats {
             recovery: self.inner.recovery,
             transactions: shard.stats(),
             engine: shard.engine().stats(),
             visible: shard.visible(),
-            checkpoint_error: error.clone(),
+            background_error: error.clone(),
         }
     }
 
@@ -370,6 +385,11 @@ impl Inner {
     /// Puts a transaction in order.
     pub(crate) fn order(&self, txn: transaction::Transaction) -> Result<PendingCommit> {
         let durability = txn.options().durability;
+        let bytes = txn.write_bytes();
+        if bytes > 0 && self.shard.engine().no_room().is_some() {
+            // Perhaps there is space by now.
+            self.ask_for_flush();
+        }
         let pending = txn.commit_pending(self.environment.clock.wall_ms());
         let engine = self.shard.engine();
         let pending = pending.map_err(|error| match engine.log_failure() {
@@ -395,10 +415,27 @@ impl Inner {
         if engine.wants_segment(end) {
             self.log_signal.work();
         }
-        if end.0 - engine.log_start().0.min(end.0) > self.checkpoint_due_bytes() {
-            self.checkpoint_signal.work();
+        if engine.wants_flush() {
+            self.ask_for_flush();
+        }
+        if self.environment.has_background {
+            let delay = engine.write_delay(bytes);
+            if !delay.is_zero() {
+                self.environment.clock.pause(delay);
+            }
         }
         Ok(pending)
+    }
+
+    /// Has the memtables flushed that wait for it: by the background, or at once where there is
+    /// none.
+    fn ask_for_flush(&self) {
+        if self.environment.has_background {
+            self.flush_signal.work();
+        } else {
+            self.flush_work();
+            let _ = self.compact_all();
+        }
     }
 
     /// Asks the background to bring to the disk what somebody polls for.
@@ -430,30 +467,45 @@ impl Inner {
         }
     }
 
-    /// Forgets what is past the retention, and writes a checkpoint if the log is long: in this
-    /// order, or a process that lives shortly would write down what nobody can read any more.
-    pub(crate) fn checkpoint_work(&self) {
+    /// Forgets what is past the retention, and flushes what waits for it: in this order, or what
+    /// nobody can read any more would be written down.
+    pub(crate) fn flush_work(&self) {
         let retention_ms = self.options.retention.as_millis() as u64;
         let wall_ms = self.environment.clock.wall_ms();
         let keep_from = Timestamp::from_parts(wall_ms.saturating_sub(retention_ms), 0);
         self.shard.collect(keep_from);
-        if self.shard.engine().log_bytes() > self.checkpoint_due_bytes()
-            && self.shard.engine().log_failure().is_none()
-        {
+        let engine = self.shard.engine();
+        if engine.wants_flush() && engine.log_failure().is_none() {
             // Shown by `stats`; the next work tries again, and the log goes on meanwhile.
-            let _ = self.checkpoint();
+            let _ = self.note(self.shard.flush_sealed());
+            self.compact_signal.work();
         }
     }
 
-    fn checkpoint(&self) -> Result<()> {
-        let written = self.shard.checkpoint();
-        let mut error = self.checkpoint_error.write().unwrap_or_else(PoisonError::into_inner);
-        *error = written.as_ref().err().map(ToString::to_string);
-        written
+    /// Carries out the compaction that is most needed; false if there is nothing to do, or it could
+    /// not be done now.
+    pub(crate) fn compact_work(&self) -> bool {
+        matches!(self.note(self.compact_next()), Ok(Compacted::Something))
     }
 
-    fn checkpoint_due_bytes(&self) -> u64 {
-        self.options.checkpoint_log_bytes.max(self.shard.engine().checkpoint_bytes())
+    fn compact_all(&self) -> Result<()> {
+        while self.note(self.compact_next())? == Compacted::Something {}
+        Ok(())
+    }
+
+    fn compact_next(&self) -> Result<Compacted> {
+        let pace = |_| match self.is_stopping.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        Ok(self.shard.engine().compact_next(self.environment.clock.wall_ms(), pace)?)
+    }
+
+    /// Keeps what went wrong beside the program, for it to see.
+    fn note<T>(&self, done: Result<T>) -> Result<T> {
+        let mut error = self.background_error.write().unwrap_or_else(PoisonError::into_inner);
+        *error = done.as_ref().err().map(ToString::to_string);
+        done
     }
 
     /// Fills in the names of keyspaces.
@@ -474,7 +526,13 @@ impl Inner {
 
 impl Open {
     fn end(&self) -> Result<()> {
+        self.inner.is_stopping.store(true, Ordering::Relaxed);
         self.background.stop();
+        let engine = self.inner.shard.engine();
+        if engine.log_bytes() > LOG_BYTES_AT_CLOSE && engine.log_failure().is_none() {
+            // If it fails, the log has it all.
+            let _ = self.inner.shard.flush();
+        }
         Ok(self.inner.shard.engine().close()?)
     }
 }

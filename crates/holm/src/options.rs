@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use env::{Clock, Disk, RealDisk, SystemClock};
-use storage::EngineOptions;
+use storage::compaction::CompactionOptions;
 use storage::table::TableOptions;
 use storage::wal::WalOptions;
+use storage::{EngineOptions, MemoryOptions};
 use transaction::{Durability, Result};
 
 use crate::Db;
@@ -22,10 +23,13 @@ const BUFFERED_INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 /// How many bytes of `Buffered` commits may stay off the disk unless told otherwise.
 const BUFFERED_BYTES_DEFAULT: u64 = 1 << 20;
 
-/// How long the log may get before a checkpoint is written, in bytes, for a small database; a large
-/// one waits until the log is as long as its last checkpoint, so that checkpoints never cost more
-/// than the log itself.
-const CHECKPOINT_LOG_BYTES_DEFAULT: u64 = 64 << 20;
+/// How long the log may get before what is in it is written to tables, in bytes, unless told
+/// otherwise. It is what a crash replays: half a second's worth.
+const LOG_BYTES_DEFAULT: u64 = 128 << 20;
+
+/// The memory budget unless told otherwise, in bytes. Enough to be fast, little enough not to be
+/// noticed beside the program that the database is part of.
+const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 
 /// What a database stands on: the system's disk and clock, or simulated ones.
 #[derive(Clone)]
@@ -72,11 +76,12 @@ impl Environment {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) durability: Durability,
-    pub(crate) memory_bytes_max: usize,
+    pub(crate) memory: MemoryOptions,
     pub(crate) retention: Duration,
     pub(crate) buffered_interval: Duration,
     pub(crate) buffered_bytes: u64,
-    pub(crate) checkpoint_log_bytes: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) compaction: Option<CompactionOptions>,
     pub(crate) create: bool,
     pub(crate) wal: WalOptions,
     pub(crate) table: TableOptions,
@@ -89,15 +94,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: commits are durable, memory is not bounded, ten minutes of the past are kept.
+    /// The defaults: commits are durable, 256 MiB of memory are used, ten minutes of the past are
+    /// kept.
     pub fn new() -> Options {
         Options {
             durability: Durability::Sync,
-            memory_bytes_max: usize::MAX,
+            memory: MemoryOptions::of_budget(MEMORY_BYTES_DEFAULT),
             retention: RETENTION_DEFAULT,
             buffered_interval: BUFFERED_INTERVAL_DEFAULT,
             buffered_bytes: BUFFERED_BYTES_DEFAULT,
-            checkpoint_log_bytes: CHECKPOINT_LOG_BYTES_DEFAULT,
+            log_bytes: LOG_BYTES_DEFAULT,
+            compaction: None,
             create: true,
             wal: WalOptions::default(),
             table: TableOptions::default(),
@@ -110,10 +117,42 @@ impl Options {
         self
     }
 
-    /// The memory that data may take, in bytes. Commits beyond it are refused with
-    /// [`crate::Error::MemoryFull`]. In this version all data is held in memory.
+    /// The memory that the database may take, in bytes: for what was written and is in no table
+    /// yet, for caches, for indexes and filters. Data may be many times larger. Data that is
+    /// smaller is read from memory.
     pub fn memory(mut self, bytes: usize) -> Options {
-        self.memory_bytes_max = bytes;
+        self.memory = MemoryOptions::of_budget(bytes);
+        self
+    }
+
+    /// Whether rows that are read often are kept in memory one by one, besides the blocks they are
+    /// in. They are, unless told otherwise.
+    pub fn row_cache(mut self, is_on: bool) -> Options {
+        let MemoryOptions { row_cache_bytes, block_cache_bytes, .. } = self.memory;
+        if !is_on {
+            self.memory.block_cache_bytes = block_cache_bytes + row_cache_bytes;
+            self.memory.row_cache_bytes = 0;
+        }
+        self
+    }
+
+    /// How large the part of memory gets that takes the commits, in bytes, before it is written to
+    /// tables. A share of the budget, unless told otherwise.
+    pub fn memtable_bytes(mut self, bytes: usize) -> Options {
+        self.memory.memtable_bytes = bytes;
+        self
+    }
+
+    /// When tables are compacted, and how large they get. What suits the memtable's size, unless
+    /// told otherwise.
+    pub fn compaction(mut self, compaction: CompactionOptions) -> Options {
+        self.compaction = Some(compaction);
+        self
+    }
+
+    /// How tables are laid out.
+    pub fn table(mut self, table: TableOptions) -> Options {
+        self.table = table;
         self
     }
 
@@ -130,9 +169,10 @@ impl Options {
         self
     }
 
-    /// How long the log may get, in bytes, before a checkpoint is written.
-    pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Options {
-        self.checkpoint_log_bytes = bytes;
+    /// How long the log may get, in bytes, before what is in it is written to tables: what is
+    /// replayed after a crash.
+    pub fn log_bytes(mut self, bytes: u64) -> Options {
+        self.log_bytes = bytes;
         self
     }
 
@@ -177,6 +217,11 @@ impl Options {
             hash_seed: random.next_u64(),
             wal: self.wal.clone(),
             table: self.table.clone(),
+            memory: self.memory,
+            compaction: self.compaction.clone().unwrap_or_else(|| {
+                CompactionOptions::for_flush_bytes(self.memory.memtable_bytes as u64)
+            }),
+            log_bytes_max: self.log_bytes,
         }
     }
 }

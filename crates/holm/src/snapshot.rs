@@ -6,8 +6,8 @@ use transaction::{Direction, ReadSnapshot, Result, Row};
 
 use crate::keyspace::{HIDDEN, Keyspace};
 
-/// The database as it was at one timestamp. Never blocks, is never blocked, never fails. While it
-/// lives, what it can see is kept, however old it gets.
+/// The database as it was at one timestamp. Never blocks, is never blocked, never conflicts. While
+/// it lives, what it can see is kept, however old it gets.
 pub struct Snapshot {
     pub(crate) core: ReadSnapshot,
 }
@@ -21,9 +21,9 @@ impl Snapshot {
     /// Returns a key's value.
     ///
     /// # Errors
-    /// None here; the same call fails over a network.
+    /// Those of the disk, if a table must be read: `Damaged` names the file.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        with_engine_key(keyspace, key.as_ref(), |key| Ok(self.core.get(key)))
+        with_engine_key(keyspace, key.as_ref(), |key| self.core.get(key))
     }
 
     /// Returns a key's value and when it was committed.
@@ -35,7 +35,7 @@ impl Snapshot {
         keyspace: &Keyspace,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<(Timestamp, Bytes)>> {
-        with_engine_key(keyspace, key.as_ref(), |key| Ok(self.core.get_versioned(key)))
+        with_engine_key(keyspace, key.as_ref(), |key| self.core.get_versioned(key))
     }
 
     /// Returns the rows of a range: `b"a"..b"b"`, `..`, or [`KeyRange::prefix`].
@@ -135,7 +135,7 @@ impl Iterator for Scan<'_> {
             }
         }
         let row = self.rows.as_mut().and_then(Iterator::next);
-        self.left = if row.is_some() { self.left - 1 } else { 0 };
-        row.map(Ok)
+        self.left = if matches!(row, Some(Ok(_))) { self.left - 1 } else { 0 };
+        row
     }
 }

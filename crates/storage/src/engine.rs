@@ -24,6 +24,7 @@
 //! | tables become fewer tables | [`compact`] |
 //! | opening after whatever happened | [`recovery`] |
 //! | how the memory is shared out | [`memory`] |
+//! | how much writers are slowed down | [`pressure`] |
 //! | reading everything to check it | [`verify`] |
 //! | numbers | [`stats`] |
 //!
@@ -49,6 +50,7 @@
 mod compact;
 mod flush;
 mod memory;
+mod pressure;
 mod read;
 mod recovery;
 mod stats;
@@ -63,6 +65,7 @@ use arc_swap::ArcSwap;
 use base::Timestamp;
 use env::Disk;
 
+use crate::compaction::CompactionOptions;
 use crate::directory::Directory;
 use crate::error::Result;
 use crate::manifest::Manifest;
@@ -76,10 +79,9 @@ pub use compact::Compacted;
 pub use memory::MemoryOptions;
 pub use read::{ReadPin, Rows, Visit};
 pub use recovery::Recovery;
-pub use stats::EngineStats;
+pub use stats::{EngineStats, LevelStats};
 pub use verify::Verified;
 pub(crate) use recovery::each_write;
-pub(crate) use verify::verify_files;
 
 use compact::Compactions;
 use stats::Counters;
@@ -103,6 +105,8 @@ pub struct EngineOptions {
     pub table: TableOptions,
     /// How memory is shared out.
     pub memory: MemoryOptions,
+    /// When tables are compacted.
+    pub compaction: CompactionOptions,
     /// How long the log may get before the active memtable is sealed, in bytes, however little it
     /// holds: what a crash replays.
     pub log_bytes_max: u64,
@@ -121,6 +125,7 @@ pub struct Engine {
     tables: TableStore,
     rows: RowCache,
     memory: MemoryOptions,
+    compaction: CompactionOptions,
     log_bytes_max: u64,
     hash_seed: u64,
     /// The log position at which the size of the active memtable is looked at next.
@@ -136,6 +141,12 @@ pub struct Engine {
     flushing: Mutex<()>,
     compacting: Mutex<Compactions>,
     counters: Counters,
+    /// About where the log's next record begins, and about how much is to be compacted: for who
+    /// must not wait for a lock to know.
+    log_next: AtomicU64,
+    debt_hint: AtomicU64,
+    /// What kept the last flush from succeeding, if it did not.
+    flush_error: Mutex<Option<String>>,
     is_closed: AtomicBool,
 }
 
@@ -178,6 +189,7 @@ impl Engine {
         }
         let end = self.wal.append(ts, payload, payload_crc)?;
         let begin = Lsn(end.0 - wal::record_bytes(payload.len()));
+        self.log_next.store(end.0, Ordering::Relaxed);
         let active = self.view.load().active.clone();
         if end.0 >= self.next_look.load(Ordering::Relaxed) {
             self.look_at_size(&active, end);
@@ -262,9 +274,35 @@ impl Engine {
         self.wal.prepare_segment()
     }
 
+    /// Returns the position that replay would begin at.
+    pub fn log_start(&self) -> Lsn {
+        Lsn(self.log_start.load(Ordering::Relaxed))
+    }
+
     /// Returns the bytes of log that a crash now would replay.
     pub fn log_bytes(&self) -> u64 {
         self.wal.next().0 - self.log_start.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if a memtable waits to be flushed.
+    pub fn wants_flush(&self) -> bool {
+        !self.view.load().sealed.is_empty()
+    }
+
+    /// Returns why commits must not be taken: all memtables that there is room for wait to be
+    /// flushed, and the last flush failed. With the bytes they take.
+    pub fn no_room(&self) -> Option<(usize, String)> {
+        let view = self.view.load();
+        if view.sealed.len() < memory::MEMTABLES {
+            return None;
+        }
+        let cause = lock(&self.flush_error).clone()?;
+        Some((view.memtables().map(Memtable::memory_bytes).sum(), cause))
+    }
+
+    /// Returns how the memory is shared out.
+    pub fn memory(&self) -> MemoryOptions {
+        self.memory
     }
 
     /// Raises the floor: from now on no reader is registered below `ts`. Gives back the memory of

@@ -23,6 +23,9 @@ pub mod version;
 pub mod wal;
 
 pub use cache::CacheStats;
-pub use engine::{Engine, EngineOptions, EngineStats, Recovery, Verified};
+pub use engine::{
+    Compacted, Engine, EngineOptions, EngineStats, LevelStats, MemoryOptions, ReadPin, Recovery,
+    Rows, Verified, Visit,
+};
 pub use error::{Error, Result};
 pub use value::Value;

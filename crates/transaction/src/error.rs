@@ -62,16 +62,19 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// The data would not fit the memory the database was given. Nothing was written.
+    /// What was committed cannot be written to tables, and there is no memory left to wait for
+    /// that. Nothing was written.
     #[error(
-        "the database holds {used} bytes of its {budget} bytes of memory: delete something, or \
-         open it with a larger memory budget"
+        "{used} of {budget} bytes of memory wait to be written to the disk, and it takes nothing \
+         ({cause}): reads go on, and writes will once the disk does"
     )]
     MemoryFull {
-        /// Bytes in use.
+        /// Bytes that wait.
         used: usize,
-        /// The budget in bytes.
+        /// The memory budget in bytes.
         budget: usize,
+        /// Why they cannot be written.
+        cause: String,
     },
     /// A write was tried in a read-only transaction.
     #[error("the transaction is read-only: begin one that may write")]

@@ -94,8 +94,7 @@ impl Shard {
         self.engine.collect(keep_from.min(self.visible()))
     }
 
-    /// Writes everything that is visible to tables, and releases the log before it. Commits that
-    /// are in flight stay in the log.
+    /// Writes everything that was committed to tables, and releases the log before it.
     ///
     /// # Errors
     /// Those of the disk; nothing is lost then, and the log keeps what is in no table.
@@ -105,15 +104,28 @@ impl Shard {
         self.flush_sealed()
     }
 
-    /// Writes the memtables that are sealed, the oldest first, as far as all that is in them is
-    /// visible: nothing is written to a table that a crash could still take back.
+    /// Writes the memtables that are sealed, the oldest first. All that is in them is made durable
+    /// and visible before: nothing is written to a table that a crash could still take back.
     ///
     /// # Errors
     /// As [`Shard::flush`].
     pub fn flush_sealed(&self) -> Result<()> {
-        self.publish();
+        if self.engine.wants_flush() {
+            self.sync()?;
+        }
         while self.engine.flush_next(self.visible()).map_err(|error| self.note(error))? {}
         Ok(())
+    }
+
+    /// Checks that there is memory for what a transaction writes.
+    pub(crate) fn check_room(&self) -> Result<()> {
+        match self.engine.no_room() {
+            None => Ok(()),
+            Some((used, cause)) => {
+                let budget = self.engine.memory().budget_bytes;
+                Err(Error::MemoryFull { used, budget, cause })
+            }
+        }
     }
 
     fn note(&self, error: storage::Error) -> Error {

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use env::SimDisk;
 use shuttle::thread;
 use storage::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use storage::compaction::CompactionOptions;
 use storage::table::TableOptions;
 use storage::wal::{Lsn, WalOptions};
-use storage::{Engine, EngineOptions};
+use storage::{Engine, EngineOptions, MemoryOptions};
 
 use crate::error::Touched;
 use crate::eval::{Footprint, Newer};
@@ -96,16 +97,18 @@ impl World {
         let request =
             Request { read_ts, footprint, writes: writes.clone(), label: None, needs_sync, owner };
         let look = || {
-            let ts = *lock(&self.versions).get(name)?.last_key_value()?.0;
-            let newer = Newer { key: key(name), touched: Touched::Read, ts };
-            (ts > read_ts).then_some(newer)
+            let versions = lock(&self.versions);
+            let newest = versions.get(name).and_then(|versions| versions.last_key_value());
+            let newer = newest.filter(|(ts, _)| **ts > read_ts);
+            Ok(newer.map(|(ts, _)| Newer { key: key(name), touched: Touched::Read, ts: *ts }))
         };
-        self.sequencer.commit(request, 0, look, |ts| {
+        let ordered = self.sequencer.commit(request, 0, look, |_, ts| {
             let begin = Lsn(self.next.fetch_add(1, Ordering::AcqRel));
             let end = Lsn(begin.0 + 1);
             lock(&self.commits).insert(ts, (end, needs_sync, false));
-            Ok((begin, end))
-        })
+            Ok((begin, end, ()))
+        });
+        ordered.map(|(commit, ())| commit)
     }
 
     fn apply(&self, commit: &Commit, name: &'static str, value: u64) {
@@ -343,9 +346,12 @@ fn shard() -> Arc<Shard> {
         hash_seed: 7,
         wal: WalOptions { segment_bytes_min: 16 << 10, ..WalOptions::default() },
         table: TableOptions::default(),
+        memory: MemoryOptions::of_budget(64 << 20),
+        compaction: CompactionOptions::for_flush_bytes(1 << 20),
+        log_bytes_max: 64 << 20,
     };
     let (engine, _) = Engine::open(Arc::new(SimDisk::new()), Path::new("db"), options).unwrap();
-    Shard::new(Arc::new(engine), usize::MAX)
+    Shard::new(Arc::new(engine))
 }
 
 #[test]
@@ -420,8 +426,8 @@ fn money_is_neither_made_nor_lost_by_transfers() {
         shard.collect(Timestamp::MAX);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         let found = shard.snapshot();
-        assert_eq!(found.get(&key("a")).unwrap()[0], 8);
-        assert_eq!(found.get(&key("b")).unwrap()[0], 12);
+        assert_eq!(found.get(&key("a")).unwrap().unwrap()[0], 8);
+        assert_eq!(found.get(&key("b")).unwrap().unwrap()[0], 12);
         assert!(shard.locks().is_empty());
     });
 }

@@ -95,6 +95,11 @@ impl Transaction {
         self.writes.len()
     }
 
+    /// Returns the bytes of keys and values written so far.
+    pub fn write_bytes(&self) -> usize {
+        self.writes.bytes()
+    }
+
     /// Returns a key's value.
     ///
     /// # Errors
@@ -251,6 +256,7 @@ impl Transaction {
             return Ok(PendingCommit { shard: self.shard.clone(), ts: read_ts, commit: None });
         }
         check_label(self.options.label.as_deref())?;
+        self.shard.check_room()?;
         self.wait_for_locks()?;
 
         let shard = self.shard.clone();

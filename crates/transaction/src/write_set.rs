@@ -77,11 +77,6 @@ impl WriteSet {
         self.writes.is_empty()
     }
 
-    /// Returns true if it writes no values.
-    pub fn only_deletes(&self) -> bool {
-        self.writes.values().all(Option::is_none)
-    }
-
     /// Returns the number of keys written.
     pub fn len(&self) -> usize {
         self.writes.len()

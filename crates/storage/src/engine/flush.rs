@@ -28,10 +28,9 @@ use crate::error::Result;
 use crate::manifest::{Edit, TableMeta};
 use crate::memtable::Memtable;
 use crate::sync::{Ordering, lock};
-use crate::table::{Table, TableBuilder, key_hash};
+use crate::table::{Table, TableBuilder};
 use crate::value::Value;
 use crate::version::{TreeId, Version};
-use crate::wal::Lsn;
 
 /// Tables that were written and are not named yet.
 pub(super) type Written = Vec<(TableMeta, Table)>;
@@ -47,6 +46,12 @@ impl Engine {
     /// What was flushed survives a crash, whatever its own durability.
     pub fn flush_next(&self, visible: Timestamp) -> Result<bool> {
         let _flushing = lock(&self.flushing);
+        let flushed = self.flush_oldest(visible);
+        *lock(&self.flush_error) = flushed.as_ref().err().map(ToString::to_string);
+        flushed
+    }
+
+    fn flush_oldest(&self, visible: Timestamp) -> Result<bool> {
         let view = self.view.load_full();
         let Some(oldest) = view.sealed.last().filter(|oldest| oldest.seal_ts <= visible) else {
             self.tables.remove_obsolete();
@@ -59,8 +64,9 @@ impl Engine {
         self.name_flushed(oldest, written, watermark)?;
         drop(view);
         self.tables.remove_obsolete();
+        self.debt_hint.store(self.debt_bytes(), Ordering::Relaxed);
         let _files = lock(&self.files);
-        self.wal.release_before(Lsn(self.log_start.load(Ordering::Relaxed)))?;
+        self.wal.release_before(self.log_start())?;
         Ok(true)
     }
 
@@ -93,21 +99,16 @@ impl Engine {
         let bytes: u64 = edit.added.iter().map(|meta| meta.bytes).sum();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.forget_rows(&oldest.memtable);
+        // Before its versions can be found in tables only.
+        let pin = oldest.memtable.pin_writer();
+        let keys = pin.versions(&KeyRange::all());
+        let _closed = self.rows.invalidate(keys.map(|history| history.key));
         let opened = written.into_iter().map(|(meta, table)| (meta.number, table)).collect();
         let _install = lock(&self.install);
         let view = self.view.load_full();
         let version = Arc::new(view.version.apply(&edit, opened));
         self.view.store(Arc::new(view.flushed(version)));
         Ok(())
-    }
-
-    /// Takes the keys of a memtable out of the cache of hot rows, before its versions can be found
-    /// in tables only.
-    fn forget_rows(&self, memtable: &Memtable) {
-        let pin = memtable.pin_writer();
-        let keys = pin.versions(&KeyRange::all());
-        self.rows.invalidate(keys.map(|history| (key_hash(history.key), history.key)));
     }
 }
 

@@ -199,9 +199,6 @@ impl Engine {
                 memtable::Found::Nothing => {}
             }
         }
-        if view.version.is_empty() {
-            return Ok(None);
-        }
         let hash = key_hash(key);
         if let Some(row) = self.rows.get(hash, key, ts) {
             return Ok(row.value.map(|value| (row.ts, value)));
@@ -211,7 +208,8 @@ impl Engine {
         let value = found.value.map(|value| unshare(&value));
         // Of a key that has newer versions in a memtable the tables' newest may not be known here.
         if !is_in_memory && view.version.newest(key, hash, ts)?.is_none() {
-            self.rows.insert(generation, hash, key, found_ts, value.as_ref());
+            let value = value.as_deref().map_or(Value::Tombstone, Value::Put);
+            self.rows.insert(generation, hash, key, found_ts, value);
         }
         Ok(value.map(|value| (found_ts, value)))
     }
@@ -231,7 +229,9 @@ impl View {
         mut visit: impl FnMut(&[u8], Timestamp, Value<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let is_newer = |table: &&Arc<LiveTable>| {
-            table.meta.ts_max() > after && table.meta.overlaps_range(range)
+            let meta = &table.meta;
+            let begins_before_end = range.end.as_ref().is_none_or(|end| meta.first_key() < end);
+            meta.ts_max() > after && begins_before_end && meta.last_key() >= &range.start
         };
         for table in self.version.tables().filter(is_newer) {
             let mut cursor = table.cursor();
@@ -335,28 +335,28 @@ impl Cursor for Source<'_> {
 
     fn seek_first(&mut self) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.seek_first()),
+            Source::Memtable(cursor) => cursor.seek_first(),
             Source::Tables(cursor) => cursor.seek_first(),
         }
     }
 
     fn seek_last(&mut self) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.seek_last()),
+            Source::Memtable(cursor) => cursor.seek_last(),
             Source::Tables(cursor) => cursor.seek_last(),
         }
     }
 
     fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.seek(key, ts)),
+            Source::Memtable(cursor) => cursor.seek(key, ts),
             Source::Tables(cursor) => cursor.seek(key, ts),
         }
     }
 
     fn seek_before(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.seek_before(key, ts)),
+            Source::Memtable(cursor) => cursor.seek_before(key, ts),
             Source::Tables(cursor) => cursor.seek_before(key, ts),
         }
     }
@@ -364,7 +364,7 @@ impl Cursor for Source<'_> {
     #[inline]
     fn next(&mut self) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.next()),
+            Source::Memtable(cursor) => cursor.next(),
             Source::Tables(cursor) => cursor.next(),
         }
     }
@@ -372,7 +372,7 @@ impl Cursor for Source<'_> {
     #[inline]
     fn prev(&mut self) -> Result<bool> {
         match self {
-            Source::Memtable(cursor) => Ok(cursor.prev()),
+            Source::Memtable(cursor) => cursor.prev(),
             Source::Tables(cursor) => cursor.prev(),
         }
     }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{Edit, State};
 use crate::memtable::{Memtable, Pins, Replay, Tombstones};
 use crate::row_cache::RowCache;
-use crate::sync::{AtomicBool, AtomicU64, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::value::Value;
 use crate::version::Version;
 use crate::wal::{self, Lsn, Record, RecordKind, Wal};
@@ -120,8 +120,17 @@ pub(super) fn open(
     path: &Path,
     options: EngineOptions,
 ) -> Result<(Engine, Recovery)> {
-    let EngineOptions { create, owner, new_id, hash_seed, wal, table, memory, log_bytes_max } =
-        options;
+    let EngineOptions {
+        create,
+        owner,
+        new_id,
+        hash_seed,
+        wal,
+        table,
+        memory,
+        compaction,
+        log_bytes_max,
+    } = options;
     let directory = if create {
         Directory::open_or_create(disk.clone(), path, CreateMode::IfMissing, &owner, new_id)?
     } else {
@@ -194,6 +203,7 @@ pub(super) fn open(
         rows: RowCache::new(memory.row_cache_bytes),
         tables,
         memory,
+        compaction,
         log_bytes_max,
         hash_seed,
         next_look: AtomicU64::new(wal.next().0 + memory::LOOK_BYTES),
@@ -205,9 +215,13 @@ pub(super) fn open(
         flushing: Mutex::new(()),
         compacting: Mutex::new(Compactions::default()),
         counters: Counters::default(),
+        log_next: AtomicU64::new(wal.next().0),
+        debt_hint: AtomicU64::new(0),
+        flush_error: Mutex::new(None),
         is_closed: AtomicBool::new(false),
         wal,
     };
+    engine.debt_hint.store(engine.debt_bytes(), Ordering::Relaxed);
     Ok((engine, recovery))
 }
 

@@ -14,6 +14,8 @@ use base::Timestamp;
 use super::entry::{EntryRef, VersionRef};
 use super::pin::{Direction, Holder, Pin};
 use super::tree::Walk;
+use crate::error::Result;
+use crate::iterator;
 use crate::table::Entry;
 
 /// A cursor over a memtable. What is inserted while it is under way may be seen or not; it is newer
@@ -158,5 +160,38 @@ impl<'p, H: Holder> Cursor<'p, H> {
     fn leave(&mut self) -> bool {
         self.at = None;
         false
+    }
+}
+
+impl<H: Holder> iterator::Cursor for Cursor<'_, H> {
+    #[inline]
+    fn entry(&self) -> Option<Entry<'_>> {
+        Cursor::entry(self)
+    }
+
+    fn seek_first(&mut self) -> Result<bool> {
+        Ok(Cursor::seek_first(self))
+    }
+
+    fn seek_last(&mut self) -> Result<bool> {
+        Ok(Cursor::seek_last(self))
+    }
+
+    fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
+        Ok(Cursor::seek(self, key, ts))
+    }
+
+    fn seek_before(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
+        Ok(Cursor::seek_before(self, key, ts))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<bool> {
+        Ok(Cursor::next(self))
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<bool> {
+        Ok(Cursor::prev(self))
     }
 }

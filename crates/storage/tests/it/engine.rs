@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base::{Timestamp, checksum};
 use env::{CrashMode, Disk, SimDisk};
 use storage::batch::encode_batch;
+use storage::compaction::CompactionOptions;
 use storage::table::TableOptions;
 use storage::wal::{Lsn, WalOptions};
-use storage::{Engine, EngineOptions, Error, Recovery, Result, Value};
+use storage::{Engine, EngineOptions, Error, MemoryOptions, Recovery, Result, Value};
 
 const PATH: &str = "db";
 
@@ -22,6 +23,9 @@ fn options() -> EngineOptions {
         hash_seed: 7,
         wal: WalOptions { segment_bytes_min: 8 << 10, segment_bytes_max: 8 << 10, spares_max: 1 },
         table: TableOptions::default(),
+        memory: MemoryOptions::of_budget(64 << 20),
+        compaction: CompactionOptions::for_flush_bytes(1 << 20),
+        log_bytes_max: 64 << 20,
     }
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
 use env::SimDisk;
+use storage::compaction::CompactionOptions;
 use storage::table::TableOptions;
 use storage::wal::WalOptions;
-use storage::{Engine, EngineOptions};
+use storage::{Engine, EngineOptions, MemoryOptions};
 
 use crate::{Shard, Transaction, TransactionOptions};
 
@@ -27,13 +28,16 @@ fn engine(disk: &SimDisk) -> Arc<Engine> {
         hash_seed: 7,
         wal: WalOptions { segment_bytes_min: 64 << 10, ..WalOptions::default() },
         table: TableOptions::default(),
+        memory: MemoryOptions::of_budget(64 << 20),
+        compaction: CompactionOptions::for_flush_bytes(1 << 20),
+        log_bytes_max: 64 << 20,
     };
     let (engine, _) = Engine::open(Arc::new(disk.clone()), Path::new("db"), options).unwrap();
     Arc::new(engine)
 }
 
 fn shard(disk: &SimDisk) -> Arc<Shard> {
-    Shard::new(engine(disk), usize::MAX)
+    Shard::new(engine(disk))
 }
 
 fn begin(shard: &Arc<Shard>) -> Transaction {

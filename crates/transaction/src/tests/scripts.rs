@@ -23,6 +23,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,6 +32,7 @@ use base::{KeyRange, Timestamp, text};
 use bytes::Bytes;
 use env::SimDisk;
 use goldenscript::{Argument, Command, Context};
+use storage::Compacted;
 
 use super::{SPACE, key, shard};
 use crate::locks::TransactionId;
@@ -46,11 +48,13 @@ fn scripts_give_the_answers_written_in_them() {
     assert!(scripts.len() > 40, "the scripts are missing: {scripts:?}");
     let mut failed = Vec::new();
     for path in scripts {
-        let run = || goldenscript::run(&mut Runner::default(), &path);
-        match std::panic::catch_unwind(run) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failed.push(format!("{}: {error}", path.display())),
-            Err(_) => failed.push(format!("{}: see above", path.display())),
+        for layout in [Layout::InMemory, Layout::Flushed, Layout::Compacted] {
+            let run = || goldenscript::run(&mut Runner::new(layout), &path);
+            match std::panic::catch_unwind(run) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed.push(format!("{} {layout:?}: {error}", path.display())),
+                Err(_) => failed.push(format!("{} {layout:?}: see above", path.display())),
+            }
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
@@ -66,7 +70,19 @@ fn scripts_below(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// Where the versions are that a command finds: no answer may depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// In the memtable.
+    InMemory,
+    /// Each command's in a table of its own.
+    Flushed,
+    /// In tables that are compacted after each command.
+    Compacted,
+}
+
 struct Runner {
+    layout: Layout,
     shard: Arc<Shard>,
     transactions: BTreeMap<String, Transaction>,
     names: BTreeMap<TransactionId, String>,
@@ -86,9 +102,10 @@ struct Call {
     thread: JoinHandle<(Option<Transaction>, String)>,
 }
 
-impl Default for Runner {
-    fn default() -> Runner {
+impl Runner {
+    fn new(layout: Layout) -> Runner {
         Runner {
+            layout,
             shard: shard(&SimDisk::new()),
             transactions: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -122,6 +139,14 @@ impl goldenscript::Runner for Runner {
     fn end_command(&mut self, _: &Command, _: &Context) -> Answer {
         self.shard.locks().check_invariants();
         self.settle();
+        // A flush would end what is pending.
+        if self.layout != Layout::InMemory && self.pending.is_empty() {
+            let _ = self.shard.flush();
+        }
+        if self.layout == Layout::Compacted {
+            let compact = || self.shard.engine().compact_next(0, |_| ControlFlow::Continue(()));
+            while compact()? == Compacted::Something {}
+        }
         Ok(std::mem::take(&mut self.settled).into_iter().map(|(_, answer)| answer).collect())
     }
 }
@@ -153,8 +178,8 @@ impl Runner {
             }
             "collect" => {
                 let from = number(args.take_key("from"))?.map(Timestamp::from_raw);
-                let collected = self.shard.collect(from.unwrap_or(Timestamp::MAX));
-                format!("{} versions, {} keys collected", collected.versions, collected.keys)
+                self.shard.collect(from.unwrap_or(Timestamp::MAX));
+                "collected".into()
             }
             "sync" => show(self.shard.sync().map(|()| "synced".into())),
             "finish" => {
@@ -342,7 +367,7 @@ impl Runner {
         Ok(match command.name.as_str() {
             "get" => read_all(&args, |name| {
                 let found = view.get_versioned(&key(name));
-                Ok(found.map(|(ts, value)| Bytes::from(format!("{} @{ts}", shown(&value)))))
+                Ok(found?.map(|(ts, value)| Bytes::from(format!("{} @{ts}", shown(&value)))))
             }),
             "scan" => {
                 let (range, direction, limit) = scan_of(command)?;
@@ -462,6 +487,7 @@ fn scan_of(
 
 fn rows(scan: Scan<'_>, limit: usize) -> String {
     let rows = scan.hiding_prefix(SPACE.prefix().len()).take(limit);
+    let rows = rows.map(|row| row.expect("the disk works"));
     let rows: Vec<_> =
         rows.map(|row| format!("{}={}", shown(row.key()), shown(row.value()))).collect();
     if rows.is_empty() { "no rows".into() } else { rows.join(" ") }

@@ -1,0 +1,150 @@
+//! A compaction, from the choice to the new view.
+//!
+//! ```text
+//!   pick ─► begin ─► run: reads and writes tables, no lock held ─► names synced
+//!     under `compacting`                                               │
+//!                       end ◄─ new view ◄─ manifest ◄──────────────────┘
+//! ```
+//!
+//! Several may be under way at once; the picker sees to it that they have nothing in common. A
+//! crash before the manifest is switched leaves files that the next opening removes. The rows that
+//! the cache of hot rows has stay right: the newest version of a key is the same before and after,
+//! or a tombstone that nobody can look behind, and nothing.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::Engine;
+use crate::compaction::{
+    self, Choice, Failed, InProgress, NewTable, Plan, Progress, RunOptions, Shape,
+};
+use crate::error::Result;
+use crate::manifest::Edit;
+use crate::sync::{Ordering, lock};
+
+/// What is being compacted.
+#[derive(Default)]
+pub(super) struct Compactions {
+    in_progress: InProgress,
+}
+
+/// What a call of [`Engine::compact_next`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compacted {
+    /// There was nothing to do.
+    Nothing,
+    /// Tables were merged, moved or dropped.
+    Something,
+    /// It was told to stop before it was through; nothing has changed.
+    Stopped,
+}
+
+impl Engine {
+    /// Carries out the compaction that is most needed, if any is. `now_ms` is what the wall clock
+    /// shows; `pace` is called every few hundred kilobytes with what was done so far, may take its
+    /// time, and can stop the compaction.
+    ///
+    /// # Errors
+    /// `Damaged` if a table is not sound, `DiskFull`, the system's errors: nothing has changed.
+    pub fn compact_next(
+        &self,
+        now_ms: u64,
+        pace: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Compacted> {
+        let watermark = self.pins.watermark();
+        let (view, choice) = {
+            let mut compactions = lock(&self.compacting);
+            let view = self.view.load_full();
+            let shape = Shape::from(&*view.version);
+            let in_progress = &compactions.in_progress;
+            let choice =
+                compaction::pick(&shape, &self.compaction, in_progress, watermark, now_ms);
+            if let Some(plan) = choice.plan() {
+                compactions.in_progress.begin(plan);
+            }
+            (view, choice)
+        };
+        let Some(plan) = choice.plan() else { return Ok(Compacted::Nothing) };
+        let done = match &choice {
+            Choice::Move(plan) => self.name_compacted(plan, plan.edit(true)),
+            Choice::Drop(plan) => self.name_compacted(plan, plan.edit(false)),
+            _ => self.merge(plan, &view.version, watermark, pace),
+        };
+        drop(view);
+        lock(&self.compacting).in_progress.end(plan);
+        self.tables.remove_obsolete();
+        self.debt_hint.store(self.debt_bytes(), Ordering::Relaxed);
+        done
+    }
+
+    /// Returns the bytes that have to be compacted before all is well.
+    pub fn debt_bytes(&self) -> u64 {
+        let shape = Shape::from(&*self.view.load().version);
+        compaction::debt_bytes(&shape, &self.compaction)
+    }
+
+    fn merge(
+        &self,
+        plan: &Plan,
+        version: &crate::version::Version,
+        watermark: base::Timestamp,
+        pace: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Compacted> {
+        let options = RunOptions {
+            watermark,
+            table: self.tables.options.clone(),
+            coldest_table: None,
+        };
+        let create = || {
+            let file = self.tables.create()?;
+            Ok(NewTable { number: file.number, file: file.file, path: file.path })
+        };
+        let done = match compaction::run(plan, version, &options, create, pace) {
+            Ok(done) => done,
+            Err(Failed { error, created }) => {
+                self.tables.discard(&created);
+                return error.map_or(Ok(Compacted::Stopped), Err);
+            }
+        };
+        let counters = &self.counters;
+        counters.compaction_read_bytes.fetch_add(done.progress.read_bytes, Ordering::Relaxed);
+        counters.compaction_written_bytes.fetch_add(done.progress.written_bytes, Ordering::Relaxed);
+        counters.compactions.fetch_add(1, Ordering::Relaxed);
+        let synced =
+            if done.edit.added.is_empty() { Ok(()) } else { self.tables.sync_names() };
+        let mut edit = done.edit;
+        edit.gc_watermark = Some(watermark);
+        edit.last_ts = Some(watermark);
+        let created: Vec<u64> = edit.added.iter().map(|meta| meta.number).collect();
+        synced.inspect_err(|_| self.tables.discard(&created))?;
+        self.name_compacted(plan, edit)
+    }
+
+    /// Makes the edit of a compaction durable and shows it to readers.
+    fn name_compacted(&self, plan: &Plan, edit: Edit) -> Result<Compacted> {
+        let kept: Vec<u64> = plan.inputs.iter().map(|table| table.number).collect();
+        let is_new = |number: &u64| !kept.contains(number);
+        let created: Vec<u64> = edit.added.iter().map(|meta| meta.number).filter(is_new).collect();
+        let mut opened = Vec::new();
+        for meta in edit.added.iter().filter(|meta| is_new(&meta.number)) {
+            let table = self.tables.open(meta).inspect_err(|_| self.tables.discard(&created))?;
+            opened.push((meta.number, table));
+        }
+        let mut manifest = lock(&self.manifest);
+        if let Err(error) = manifest.apply(&edit) {
+            if manifest.check_certain().is_ok() {
+                self.tables.discard(&created);
+            }
+            return Err(error);
+        }
+        if created.is_empty() {
+            self.counters.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        let _install = lock(&self.install);
+        let view = self.view.load_full();
+        view.version.mark_obsolete(&edit);
+        let version = Arc::new(view.version.apply(&edit, opened));
+        self.view.store(Arc::new(view.with_version(version)));
+        Ok(Compacted::Something)
+    }
+}

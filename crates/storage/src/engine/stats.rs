@@ -1,0 +1,138 @@
+//! Sizes and counts of an engine.
+
+use base::Timestamp;
+
+use super::Engine;
+use crate::cache::CacheStats;
+use crate::sync::{AtomicU64, Ordering, lock};
+use crate::wal::WalStats;
+
+/// What is counted since the engine was opened.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) sealed: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) flushed_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) moves: AtomicU64,
+    pub(super) compaction_read_bytes: AtomicU64,
+    pub(super) compaction_written_bytes: AtomicU64,
+    pub(super) delayed: AtomicU64,
+    pub(super) delayed_ns: AtomicU64,
+}
+
+/// Sizes and counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineStats {
+    /// Keys in memtables, deleted ones included.
+    pub memtable_keys: usize,
+    /// Bytes of memory that memtables take.
+    pub memtable_bytes: usize,
+    /// Memtables that wait to be flushed.
+    pub sealed: usize,
+    /// The log's counts.
+    pub wal: WalStats,
+    /// Bytes of the log that a crash now would replay.
+    pub log_bytes: u64,
+    /// All commits up to this one are in tables.
+    pub checkpoint_ts: Timestamp,
+    /// Flushes since the engine was opened.
+    pub flushes: u64,
+    /// Bytes of tables written by flushes.
+    pub flushed_bytes: u64,
+    /// Compactions that read and wrote tables.
+    pub compactions: u64,
+    /// Compactions that only changed the level of tables.
+    pub moves: u64,
+    /// Bytes of keys and values read by compactions.
+    pub compaction_read_bytes: u64,
+    /// Bytes of tables written by compactions.
+    pub compaction_written_bytes: u64,
+    /// Bytes that have to be compacted before all is well.
+    pub debt_bytes: u64,
+    /// Commits that were slowed down.
+    pub delayed: u64,
+    /// Nanoseconds that commits were slowed down for.
+    pub delayed_ns: u64,
+    /// The levels of all trees that have tables.
+    pub levels: Vec<LevelStats>,
+    /// The cache of hot rows.
+    pub row_cache: CacheStats,
+    /// The oldest timestamp that can be read.
+    pub oldest_readable: Timestamp,
+}
+
+/// One level of one tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// The tree: 0 is everybody's.
+    pub tree: u32,
+    /// The level; 0 is the newest.
+    pub level: u8,
+    /// Sorted runs: how many tables a read may have to ask.
+    pub runs: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Versions of keys in them, tombstones included.
+    pub entries: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+}
+
+impl EngineStats {
+    /// Returns the length of all tables, in bytes.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+}
+
+impl Engine {
+    /// Returns sizes and counts.
+    pub fn stats(&self) -> EngineStats {
+        let view = self.view.load_full();
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut levels = Vec::new();
+        for tree in view.version.trees() {
+            for (number, level) in tree.levels.iter().enumerate() {
+                let mut stats = LevelStats {
+                    tree: tree.id.0,
+                    level: number as u8,
+                    runs: level.runs.len() as u64,
+                    ..LevelStats::default()
+                };
+                for table in level.tables() {
+                    stats.tables += 1;
+                    stats.bytes += table.meta.bytes;
+                    stats.entries += table.meta.entries;
+                    stats.tombstones += table.meta.tombstones;
+                }
+                if stats.tables > 0 {
+                    levels.push(stats);
+                }
+            }
+        }
+        let counters = &self.counters;
+        EngineStats {
+            memtable_keys: view.memtables().map(|memtable| memtable.len()).sum(),
+            memtable_bytes: view.memtables().map(|memtable| memtable.memory_bytes()).sum(),
+            sealed: view.sealed.len(),
+            wal: self.wal.stats(),
+            log_bytes: self.log_bytes(),
+            checkpoint_ts: lock(&self.manifest).state().checkpoint_ts,
+            flushes: get(&counters.flushes),
+            flushed_bytes: get(&counters.flushed_bytes),
+            compactions: get(&counters.compactions),
+            moves: get(&counters.moves),
+            compaction_read_bytes: get(&counters.compaction_read_bytes),
+            compaction_written_bytes: get(&counters.compaction_written_bytes),
+            debt_bytes: self.debt_bytes(),
+            delayed: get(&counters.delayed),
+            delayed_ns: get(&counters.delayed_ns),
+            levels,
+            row_cache: self.rows.stats(),
+            oldest_readable: self.pins.floor(),
+        }
+    }
+}
