@@ -90,6 +90,11 @@ impl Background {
             db.log_work();
         })?;
         let flush = spawn("holm-flush", &db.flush_signal, db, Some(COLLECT_EVERY), |db, _| {
+            // What is in a full memtable may be on its way to the disk still, and whoever committed
+            // it may never come to bring it there.
+            if db.shard.engine().wants_flush() {
+                let _ = db.shard.sync();
+            }
             db.flush_work();
         })?;
         let compact =

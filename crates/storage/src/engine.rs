@@ -206,7 +206,7 @@ impl Engine {
             self.is_full.store(true, Ordering::Relaxed);
         }
         // A short record takes about three times its length in the memtable.
-        let next = (room as u64 / 4).min(log_room).max(memory::LOOK_BYTES);
+        let next = (room as u64 / 4).min(log_room).max(self.look_bytes());
         self.next_look.store(end.0 + next, Ordering::Relaxed);
     }
 
@@ -217,7 +217,7 @@ impl Engine {
         let view = self.view.load_full();
         self.is_full.store(false, Ordering::Relaxed);
         let log_end = self.wal.next();
-        self.next_look.store(log_end.0 + memory::LOOK_BYTES, Ordering::Relaxed);
+        self.next_look.store(log_end.0 + self.look_bytes(), Ordering::Relaxed);
         // Versions of the last commits may be on their way into it still: an empty log since the
         // seal before is what tells.
         if self.active_start.swap(log_end.0, Ordering::Relaxed) == log_end.0 {
@@ -228,6 +228,11 @@ impl Engine {
         next.reserve(view.active.len());
         self.view.store(Arc::new(view.seal(next, last, log_end)));
         self.counters.sealed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns after how many bytes of log the size of the active memtable is looked at again.
+    fn look_bytes(&self) -> u64 {
+        memory::LOOK_BYTES.min(self.memory.memtable_bytes as u64 / 8).min(self.log_bytes_max / 8)
     }
 
     fn new_memtable(&self) -> Memtable {

@@ -467,18 +467,9 @@ impl Manifest {
         &self.state
     }
 
-    /// Checks that it is known which state is on disk: no switch failed half-way.
-    ///
-    /// # Errors
-    /// [`Error::Io`] saying so; nothing helps but to open the database anew.
-    pub fn check_certain(&self) -> Result<()> {
-        if self.is_uncertain {
-            let what = "an earlier switch of it failed, and nobody knows which state is on disk: \
-                        close the database and open it again";
-            let path = self.directory.join(MANIFEST_NAME);
-            return Err(Error::Io { path, action: "switch", source: std::io::Error::other(what) });
-        }
-        Ok(())
+    /// Returns true if it is known which state is on disk: the last switch did not fail half-way.
+    pub fn is_certain(&self) -> bool {
+        !self.is_uncertain
     }
 
     /// Changes the state. The files of added tables must be durable, their names included, before;
@@ -489,14 +480,14 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::DiskFull`] and [`Error::Io`] when it cannot be written. The state is then the old
-    /// one, and the edit can be tried again, unless the failure was in the very last steps: then
-    /// either state may be found after a crash, **no table of either may be deleted**, and all
-    /// further edits are refused until the database is opened anew.
+    /// one, and the edit, or another, can be tried again. If the failure was in the very last steps,
+    /// a crash may find either state until an edit succeeds: **no table of either may be deleted**
+    /// as long as [`Manifest::is_certain`] says so. The next edit writes and syncs a whole new file,
+    /// so it does not rest on what became of this one.
     ///
     /// # Panics
     /// As [`State::apply`].
     pub fn apply(&mut self, edit: &Edit) -> Result<()> {
-        self.check_certain()?;
         let mut state = self.state.clone();
         state.apply(edit);
         let bytes = state.encode(self.id);

@@ -101,18 +101,17 @@ impl Shard {
     pub fn flush(&self) -> Result<()> {
         // Sealed in the critical section, so that everything committed before is in it.
         self.sequencer.seal(|last| self.engine.seal(last));
+        self.sync()?;
         self.flush_sealed()
     }
 
-    /// Writes the memtables that are sealed, the oldest first. All that is in them is made durable
-    /// and visible before: nothing is written to a table that a crash could still take back.
+    /// Writes the memtables that are sealed, the oldest first, as far as all that is in them is
+    /// visible: nothing is written to a table that a crash could still take back.
     ///
     /// # Errors
     /// As [`Shard::flush`].
     pub fn flush_sealed(&self) -> Result<()> {
-        if self.engine.wants_flush() {
-            self.sync()?;
-        }
+        self.publish();
         while self.engine.flush_next(self.visible()).map_err(|error| self.note(error))? {}
         Ok(())
     }

@@ -64,7 +64,7 @@ const OPENING_MS_MAX: u64 = 25;
 fn options() -> Options {
     Options::new()
         .segment_bytes(64 << 10, 512 << 10)
-        .checkpoint_log_bytes(512 << 10)
+        .log_bytes(512 << 10)
         .buffered(Duration::from_millis(5), 64 << 10)
         .retention(Duration::from_millis(50))
 }
@@ -150,7 +150,7 @@ fn compare(directory: &Path, model: &mut Model, counts: &mut Counts, tidies: boo
     if tidies {
         // Forgets the past first, which would go into the checkpoint otherwise.
         db.maintain();
-        db.checkpoint()?;
+        db.flush()?;
     }
     db.verify()?;
     Ok(db.close()?)

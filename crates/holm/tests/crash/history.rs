@@ -167,25 +167,34 @@ impl History {
     }
 }
 
-/// Returns all rows that a snapshot shows.
+/// Returns all rows that a snapshot shows, of a database whose disk can be read.
 pub(crate) fn rows_of(db: &Db, snapshot: &Snapshot) -> Contents {
+    try_rows_of(db, snapshot).expect("the disk can be read")
+}
+
+fn try_rows_of(db: &Db, snapshot: &Snapshot) -> holm::Result<Contents> {
     let mut rows = Contents::new();
     for keyspace in db.keyspaces() {
         for row in snapshot.scan(&keyspace, KeyRange::all()) {
-            let (key, value) = row.expect("a snapshot never fails").into_parts();
+            let (key, value) = row?.into_parts();
             rows.insert((keyspace.name().to_owned(), key.to_vec()), value);
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// Returns everything that is in the database now, the catalogue included.
 pub(crate) fn contents_of(db: &Db) -> Contents {
-    let mut contents = rows_of(db, &db.snapshot());
+    try_contents_of(db).expect("the disk can be read")
+}
+
+/// As [`contents_of`], of a database that may be damaged.
+pub(crate) fn try_contents_of(db: &Db) -> holm::Result<Contents> {
+    let mut contents = try_rows_of(db, &db.snapshot())?;
     for keyspace in db.keyspaces() {
         contents.insert(catalogue_entry(keyspace.name()), Bytes::new());
     }
-    contents
+    Ok(contents)
 }
 
 /// Returns the key under which a keyspace stands in [`Contents`].

@@ -7,7 +7,7 @@ use env::{CrashMode, Disk, ManualClock, SimDisk};
 use holm::{Db, StorageError};
 use storage::manifest::Manifest;
 
-use crate::history::{Contents, contents_of};
+use crate::history::{Contents, contents_of, try_contents_of};
 use crate::workload::{Step, workload};
 use crate::world::{PATH, World, open, tiny};
 
@@ -44,10 +44,11 @@ impl Closed {
 
     /// Opens and verifies a changed copy. True if that was refused, and then for the right file.
     fn is_refused(&self, disk: &SimDisk, changed: &Path, context: &str) -> bool {
-        let db = self.open(disk);
-        if let Ok(db) = &db {
-            assert!(contents_of(db) == self.contents, "{context}: it reads otherwise");
-        }
+        let db = self.open(disk).and_then(|db| {
+            let contents = try_contents_of(&db)?;
+            assert!(contents == self.contents, "{context}: it reads otherwise");
+            Ok(db)
+        });
         // Opening does not read what it has no use for: filters, and the ends of segments.
         let Err(error) = db.and_then(|db| db.verify()) else { return false };
         let path = match error.as_storage() {

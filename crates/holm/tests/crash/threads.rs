@@ -13,7 +13,7 @@ const THREADS: u64 = 4;
 fn options() -> Options {
     Options::new()
         .segment_bytes(8 << 10, 16 << 10)
-        .checkpoint_log_bytes(12 << 10)
+        .log_bytes(12 << 10)
         .retention(Duration::ZERO)
         .buffered(Duration::from_millis(1), 4 << 10)
 }
@@ -78,7 +78,7 @@ fn check(disk: SimDisk, clock: &ManualClock, promised: &[u64], tried: &[Told], c
         assert_eq!(read("even"), even, "{context}: thread {thread}, a stranger");
     }
     db.put(&keyspace, "after", "1").unwrap();
-    db.checkpoint().unwrap();
+    db.flush().unwrap();
 }
 
 /// Ends the other threads also if this one panics.
@@ -115,7 +115,7 @@ fn power_lost_while_threads_commit_takes_nothing_that_they_were_told() {
         scope.spawn(move || {
             let _ends = Ends(is_done);
             while !is_done.load(Ordering::SeqCst) {
-                other.checkpoint().unwrap();
+                other.flush().unwrap();
                 other.maintain();
                 other.verify().unwrap();
             }
@@ -133,7 +133,7 @@ fn power_lost_while_threads_commit_takes_nothing_that_they_were_told() {
         let commits = || told.iter().map(|told| told.tried.load(Ordering::SeqCst)).sum::<u64>();
         // So many crashes, and more if the machine is too busy for the work beside them.
         let mut round = 0;
-        while round < rounds || commits() <= 500 || db.stats().engine.checkpoints <= 5 {
+        while round < rounds || commits() <= 500 || db.stats().engine.flushes <= 5 {
             round += 1;
             let promised: Vec<u64> =
                 told.iter().map(|told| told.promised.load(Ordering::SeqCst)).collect();
@@ -148,7 +148,7 @@ fn power_lost_while_threads_commit_takes_nothing_that_they_were_told() {
         }
     });
     let commits: u64 = told.iter().map(|told| told.tried.load(Ordering::SeqCst)).sum();
-    let checkpoints = db.stats().engine.checkpoints;
+    let checkpoints = db.stats().engine.flushes;
     println!("{rounds} crashes beside {commits} commits and {checkpoints} checkpoints");
     assert!(checkpoints > 5 && commits > 500, "{checkpoints} checkpoints, {commits} commits");
     db.close().unwrap();

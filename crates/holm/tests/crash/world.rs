@@ -18,7 +18,7 @@ pub(crate) const PATH: &str = "db";
 pub(crate) fn tiny() -> Options {
     Options::new()
         .segment_bytes(8 << 10, 16 << 10)
-        .checkpoint_log_bytes(24 << 10)
+        .log_bytes(24 << 10)
         .retention(Duration::from_millis(60))
         .buffered(Duration::from_millis(1), 6 << 10)
 }
@@ -128,7 +128,7 @@ impl World {
             }
             Step::Checkpoint => {
                 let visible = self.history.len_at(db.now());
-                db.checkpoint()?;
+                db.flush()?;
                 self.history.promise(visible);
                 Ok(())
             }

@@ -77,12 +77,12 @@ pub(crate) fn run_clients(db: &Db, clients: u64, client: impl Fn(u64) + Sync) {
                 db.maintain();
                 rounds += 1;
                 if rounds.is_multiple_of(16) {
-                    db.checkpoint().unwrap();
+                    db.flush().unwrap();
                     checkpoints.fetch_add(1, Ordering::Relaxed);
                 }
                 std::thread::yield_now();
             }
-            db.checkpoint().unwrap();
+            db.flush().unwrap();
         });
         let running: Vec<_> = (0..clients)
             .map(|n| {

@@ -132,7 +132,7 @@ impl Engine {
         }
         let mut manifest = lock(&self.manifest);
         if let Err(error) = manifest.apply(&edit) {
-            if manifest.check_certain().is_ok() {
+            if manifest.is_certain() {
                 self.tables.discard(&created);
             }
             return Err(error);

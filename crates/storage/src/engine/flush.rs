@@ -55,7 +55,9 @@ impl Engine {
         let view = self.view.load_full();
         let Some(oldest) = view.sealed.last().filter(|oldest| oldest.seal_ts <= visible) else {
             self.tables.remove_obsolete();
-            return Ok(false);
+            // What could not be released before.
+            let _files = lock(&self.files);
+            return self.wal.release_before(self.log_start()).map(|()| false);
         };
         // Else a crash could leave a log that ends before the point it is needed from.
         self.wal.sync_to(oldest.log_end)?;
@@ -89,7 +91,7 @@ impl Engine {
             ..Edit::default()
         };
         if let Err(error) = manifest.apply(&edit) {
-            if manifest.check_certain().is_ok() {
+            if manifest.is_certain() {
                 let numbers: Vec<u64> = edit.added.iter().map(|meta| meta.number).collect();
                 self.tables.discard(&numbers);
             }

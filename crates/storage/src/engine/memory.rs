@@ -9,7 +9,8 @@
 //! The rest is what has no meter of its own: the log's buffers, transactions under way, what a
 //! flush and a compaction hold, and what the allocator cannot give back.
 
-/// Bytes of log after which the size of the active memtable is looked at again. Looking sums up
+/// Bytes of log after which the size of the active memtable is looked at again, or an eighth of
+/// what it may hold. Looking sums up
 /// counters that all writers touch; every 64 KiB it does not show, and nothing gets much too large.
 pub(super) const LOOK_BYTES: u64 = 64 << 10;
 

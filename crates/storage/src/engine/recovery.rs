@@ -23,7 +23,7 @@ use super::flush::{Written, write_memtable};
 use super::stats::Counters;
 use super::store::TableStore;
 use super::view::View;
-use super::{Engine, EngineOptions, memory};
+use super::{Engine, EngineOptions};
 use crate::batch::decode_batch;
 use crate::directory::{CreateMode, Directory};
 use crate::error::{Error, Result};
@@ -206,7 +206,7 @@ pub(super) fn open(
         compaction,
         log_bytes_max,
         hash_seed,
-        next_look: AtomicU64::new(wal.next().0 + memory::LOOK_BYTES),
+        next_look: AtomicU64::new(wal.next().0),
         is_full: AtomicBool::new(false),
         active_start: AtomicU64::new(log_start.0),
         log_start: AtomicU64::new(log_start.0),

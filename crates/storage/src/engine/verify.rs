@@ -5,12 +5,12 @@ use std::path::Path;
 use env::Disk;
 
 use super::{Engine, each_write};
-use crate::directory::{Directory, TABLES_FOLDER, WAL_FOLDER, table_name};
+use crate::directory::{Directory, TABLES_FOLDER, table_name};
 use crate::error::{Error, Result};
-use crate::manifest::{MANIFEST_NAME, Manifest, State, TableMeta};
+use crate::manifest::{MANIFEST_NAME, Manifest, TableMeta};
 use crate::sync::lock;
 use crate::table::Table;
-use crate::wal::{self, Lsn};
+use crate::wal;
 
 /// What [`Engine::verify`] read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Engine {
         let view = {
             let manifest = lock(&self.manifest);
             let (found, _) = Manifest::read(disk, path)?;
-            if found != *manifest.state() && manifest.check_certain().is_ok() {
+            if found != *manifest.state() && manifest.is_certain() {
                 let what = "it is sound, and not the manifest that is in use";
                 return Err(Error::damaged(&path.join(MANIFEST_NAME), 0, what));
             }
@@ -51,25 +51,31 @@ impl Engine {
             verify_table(disk, path, &table.meta, &mut verified)?;
         }
         let _files = lock(&self.files);
-        let start = self.log_start();
-        verify_log(disk, path, start, self.directory.id().0, Some(self.wal.durable()), &mut verified)?;
+        self.verify_log(&mut verified)?;
         Ok(verified)
     }
-}
 
-/// Reads and checks the files that a state names, of a database that nobody has open.
-pub(crate) fn verify_files(
-    disk: &dyn Disk,
-    path: &Path,
-    state: &State,
-    database_id: [u8; 16],
-) -> Result<Verified> {
-    let mut verified = Verified::default();
-    for meta in state.tables.values() {
-        verify_table(disk, path, meta, &mut verified)?;
+    /// Reads the log from where it is needed. What lies beyond what is durable may be about to be
+    /// written and is not judged.
+    fn verify_log(&self, verified: &mut Verified) -> Result<()> {
+        let (disk, folder) = (&**self.directory.disk(), self.directory.wal_path());
+        let durable = self.wal.durable();
+        let (start, id) = (self.log_start(), self.directory.id().0);
+        let (log, damage) = wal::read_log_through_damage(disk, &folder, id, start, |record| {
+            each_write(&folder, &record, |_, _| ())
+        })?;
+        if let Some(damage) = damage.filter(|damage| damage.lsn < durable) {
+            return Err(damage.into_error());
+        }
+        if log.end.next < durable {
+            let path = log.segments.last().map_or(folder, |last| last.path.clone());
+            let what = format!("the log ends at position {}, {durable} was synced", log.end.next);
+            return Err(Error::damaged(&path, 0, what));
+        }
+        verified.log_records = log.records;
+        verified.log_segments = log.segments.len() as u64;
+        Ok(())
     }
-    verify_log(disk, path, Lsn(state.log_start), database_id, None, &mut verified)?;
-    Ok(verified)
 }
 
 fn verify_table(
@@ -84,34 +90,5 @@ fn verify_table(
     verified.tables += 1;
     verified.versions += found.entries;
     verified.table_bytes += found.bytes;
-    Ok(())
-}
-
-/// Reads the log from `start` on. What lies beyond `durable` may be about to be written and is not
-/// judged.
-fn verify_log(
-    disk: &dyn Disk,
-    path: &Path,
-    start: Lsn,
-    database_id: [u8; 16],
-    durable: Option<Lsn>,
-    verified: &mut Verified,
-) -> Result<()> {
-    let folder = path.join(WAL_FOLDER);
-    let (log, damage) =
-        wal::read_log_through_damage(disk, &folder, database_id, start, |record| {
-            each_write(&folder, &record, |_, _| ())
-        })?;
-    if let Some(damage) = damage.filter(|damage| durable.is_none_or(|durable| damage.lsn < durable))
-    {
-        return Err(damage.into_error());
-    }
-    if let Some(durable) = durable.filter(|durable| log.end.next < *durable) {
-        let path = log.segments.last().map_or(folder, |last| last.path.clone());
-        let what = format!("the log ends at position {}, {durable} was synced", log.end.next);
-        return Err(Error::damaged(&path, 0, what));
-    }
-    verified.log_records = log.records;
-    verified.log_segments = log.segments.len() as u64;
     Ok(())
 }

@@ -33,8 +33,8 @@ fn open(disk: &SimDisk) -> Result<(Engine, Recovery)> {
     Engine::open(Arc::new(disk.clone()), Path::new(PATH), options())
 }
 
-fn engine(disk: &SimDisk) -> Engine {
-    open(disk).unwrap().0
+fn engine(disk: &SimDisk) -> Arc<Engine> {
+    Arc::new(open(disk).unwrap().0)
 }
 
 fn ts(raw: u64) -> Timestamp {
@@ -45,9 +45,27 @@ fn ts(raw: u64) -> Timestamp {
 /// and ends.
 fn write(engine: &Engine, raw: u64, key: &str, value: Value<'_>) -> (Lsn, Lsn) {
     let payload = encode_batch([(key.as_bytes(), value)].into_iter(), 100);
-    let span = engine.append(ts(raw), &payload, checksum::of(&[&payload])).unwrap();
-    assert!(engine.memtable().pin_writer().insert(key.as_bytes(), ts(raw), value));
-    span
+    let crc = checksum::of(&[&payload]);
+    let (begin, end, memtable) = engine.append(ts(raw - 1), ts(raw), &payload, crc).unwrap();
+    assert!(memtable.pin_writer().insert(key.as_bytes(), ts(raw), value));
+    (begin, end)
+}
+
+/// Seals the memtable after a commit, which is the last one that was put into it.
+fn seal(engine: &Engine, raw: u64) {
+    engine.seal(ts(raw));
+}
+
+/// Flushes what is sealed and visible at a timestamp.
+fn flush_sealed(engine: &Engine, raw: u64) -> Result<()> {
+    while engine.flush_next(ts(raw))? {}
+    Ok(())
+}
+
+/// Writes everything up to a commit, the last one, to tables.
+fn flush(engine: &Engine, raw: u64) -> Result<()> {
+    seal(engine, raw);
+    flush_sealed(engine, raw)
 }
 
 /// As [`write`], durably.
@@ -61,9 +79,9 @@ fn sync(engine: &Engine, position: Lsn) -> Result<()> {
     engine.sync_to_then(position, &|| ())
 }
 
-fn get(engine: &Engine, raw: u64, key: &str) -> Option<Vec<u8>> {
-    let pin = engine.memtable().pin(ts(raw)).unwrap();
-    pin.get(key.as_bytes()).map(|(_, value)| value.to_vec())
+fn get(engine: &Arc<Engine>, raw: u64, key: &str) -> Option<Vec<u8>> {
+    let found = engine.pin_at(ts(raw)).unwrap().get(key.as_bytes()).unwrap();
+    found.map(|(_, value)| value.to_vec())
 }
 
 fn segments(disk: &SimDisk) -> Vec<String> {
@@ -75,12 +93,12 @@ fn tables(disk: &SimDisk) -> Vec<PathBuf> {
     names.into_iter().map(|name| Path::new(PATH).join("tables").join(name)).collect()
 }
 
-/// The calls that a checkpoint of everything makes, as the next one of this disk will.
-fn calls_of_checkpoint(disk: &SimDisk) -> Vec<String> {
+/// The calls that a flush of everything makes, as the next one of this disk will.
+fn calls_of_flush(disk: &SimDisk) -> Vec<String> {
     let disk = disk.crash(CrashMode::KeepUnsynced);
     let engine = engine(&disk);
     disk.record_trace(true);
-    engine.checkpoint(engine.recovered_timestamp(), engine.log_next()).unwrap();
+    flush(&engine, engine.recovered_timestamp().raw()).unwrap();
     disk.trace()
 }
 
@@ -97,44 +115,46 @@ fn a_checkpoint_goes_on_after_a_crash_took_records_that_the_one_before_had_count
         let disk = SimDisk::new();
         let first = engine(&disk);
         put(&first, 1, "a", b"1");
+        seal(&first, 1);
         // Two blocks each, so that a crash can keep one and lose the other.
-        let (begin, _) = write(&first, 2, "b", Value::Put(&[2; 1500]));
+        write(&first, 2, "b", Value::Put(&[2; 1500]));
         let (_, end) = write(&first, 3, "c", Value::Put(&[3; 1500]));
-        first.checkpoint(ts(1), begin).unwrap();
+        flush_sealed(&first, 1).unwrap();
         disk.stop_at(disk.operations());
         sync(&first, end).unwrap_err();
 
         let disk = disk.crash(CrashMode::Torn(seed));
         let second = engine(&disk);
-        let newest = second.recovered_timestamp();
-        second.checkpoint(newest, second.log_next()).unwrap();
+        flush(&second, second.recovered_timestamp().raw()).unwrap();
         put(&second, 9, "d", b"9");
-        second.checkpoint(ts(9), second.log_next()).unwrap();
+        flush(&second, 9).unwrap();
         assert_eq!(get(&second, 9, "a").unwrap(), b"1", "seed {seed}");
     }
 }
 
 /// A switch of the manifest that failed after the rename left its table named on the disk. The next
-/// checkpoint took the same number, found the file, and removed it on its way out.
+/// flush took the same number, found the file, and removed it on its way out.
 #[test]
-fn a_checkpoint_that_failed_half_way_is_not_removed_by_the_next_one() {
+fn a_flush_that_failed_half_way_is_not_removed_by_the_next_one() {
     let disk = SimDisk::new();
     let first = engine(&disk);
-    let end = put(&first, 1, "a", b"1");
-    let sync_of_rename = position_of(&calls_of_checkpoint(&disk), "rename") + 1;
+    put(&first, 1, "a", b"1");
+    let sync_of_rename = position_of(&calls_of_flush(&disk), "rename") + 1;
     disk.fail_at(disk.operations() + sync_of_rename, ErrorKind::Other);
-    first.checkpoint(ts(1), end).unwrap_err();
+    flush(&first, 1).unwrap_err();
     let named = tables(&disk);
     assert_eq!(named.len(), 1);
-    for _ in 0..3 {
-        let again = first.checkpoint(ts(1), end).unwrap_err();
-        assert!(again.to_string().contains("open it again"), "{again}");
-        assert_eq!(tables(&disk), named, "it is left alone");
+    for seed in 0..20 {
+        let crashed = engine(&disk.crash(CrashMode::Torn(seed)));
+        assert_eq!(get(&crashed, 1, "a").unwrap(), b"1", "seed {seed}");
     }
+    flush(&first, 1).unwrap();
+    assert_eq!(tables(&disk).len(), 2);
+    assert!(tables(&disk).contains(&named[0]), "it is left alone");
     drop(first);
     let second = engine(&disk);
     assert_eq!(get(&second, 1, "a").unwrap(), b"1");
-    second.checkpoint(ts(1), second.log_next()).unwrap();
+    assert_eq!(tables(&disk).len(), 1, "what no manifest names any more goes");
 }
 
 /// A checkpoint that failed before the switch left its table, and the next one could not create its
@@ -143,21 +163,24 @@ fn a_checkpoint_that_failed_half_way_is_not_removed_by_the_next_one() {
 fn a_checkpoint_that_failed_before_the_switch_leaves_nothing_and_is_tried_again() {
     let disk = SimDisk::new();
     let engine = engine(&disk);
-    let end = put(&engine, 1, "a", b"1");
-    let calls = calls_of_checkpoint(&disk);
+    put(&engine, 1, "a", b"1");
+    let calls = calls_of_flush(&disk);
     let rename = position_of(&calls, "rename");
     for call in 0..rename {
         disk.fail_at(disk.operations() + call, ErrorKind::StorageFull);
-        let error = engine.checkpoint(ts(1), end).unwrap_err();
+        let error = flush(&engine, 1).unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{}: {error}", calls[call as usize]);
         assert!(tables(&disk).is_empty(), "{}", calls[call as usize]);
     }
     // And if it cannot even clean up.
     disk.fail_from(disk.operations() + rename - 1, ErrorKind::Other);
-    engine.checkpoint(ts(1), end).unwrap_err();
+    flush(&engine, 1).unwrap_err();
     assert_eq!(tables(&disk).len(), 1);
     disk.heal();
-    engine.checkpoint(ts(1), end).unwrap();
+    flush(&engine, 1).unwrap();
+    assert_eq!(tables(&disk).len(), 2, "what could not be removed goes at the next opening");
+    drop(engine);
+    self::engine(&disk);
     assert_eq!(tables(&disk).len(), 1);
 }
 
@@ -169,11 +192,11 @@ fn a_manifest_that_was_never_synced_is_made_durable_before_anything_is_removed()
         let disk = SimDisk::new();
         let first = engine(&disk);
         put(&first, 1, "a", b"1");
-        first.checkpoint(ts(1), first.log_next()).unwrap();
+        flush(&first, 1).unwrap();
         put(&first, 2, "a", b"2");
-        let sync_of_rename = position_of(&calls_of_checkpoint(&disk), "rename") + 1;
+        let sync_of_rename = position_of(&calls_of_flush(&disk), "rename") + 1;
         disk.fail_from(disk.operations() + sync_of_rename, ErrorKind::Other);
-        first.checkpoint(ts(2), first.log_next()).unwrap_err();
+        flush(&first, 2).unwrap_err();
         drop(first);
         disk.heal();
         let second = engine(&disk);
@@ -211,12 +234,12 @@ fn the_end_of_the_log_is_made_durable_before_records_vouch_for_it() {
 fn a_floor_above_a_checkpoints_timestamp_loses_nothing() {
     let disk = SimDisk::new();
     let first = engine(&disk);
-    let end = put(&first, 1, "a", b"1");
+    put(&first, 1, "a", b"1");
+    seal(&first, 1);
     write(&first, 2, "a", Value::Put(b"2"));
     write(&first, 3, "b", Value::Put(b"3"));
-    first.memtable().raise_floor(ts(3));
-    assert_eq!(first.memtable().collect().versions, 1);
-    first.checkpoint(ts(1), end).unwrap();
+    first.collect(ts(3));
+    flush_sealed(&first, 1).unwrap();
     let second = engine(&disk.crash(CrashMode::LoseUnsynced));
     assert!(get(&second, 3, "a").is_some(), "a durable write is gone");
 }
@@ -228,10 +251,11 @@ fn a_segment_is_released_only_once_the_next_one_has_begun_on_disk() {
     let disk = SimDisk::new();
     let first = engine(&disk);
     let end = put(&first, 1, "a", &[1; 6_000]);
+    seal(&first, 1);
     // Goes to the next segment, and stays in memory.
     let (begin, _) = write(&first, 2, "b", Value::Put(&[2; 6_000]));
     assert_eq!(begin, end);
-    first.checkpoint(ts(1), begin).unwrap();
+    flush_sealed(&first, 1).unwrap();
     for mode in [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced] {
         let second = engine(&disk.crash(mode));
         assert_eq!(get(&second, 1, "a").unwrap(), [1; 6_000], "{mode:?}");
@@ -242,23 +266,8 @@ fn a_segment_is_released_only_once_the_next_one_has_begun_on_disk() {
     for raw in 3..9 {
         put(&first, raw, "c", &[3; 6_000]);
     }
-    first.checkpoint(ts(8), first.log_next()).unwrap();
+    flush(&first, 8).unwrap();
     assert!(!segments(&disk).contains(&oldest) || segments(&disk).len() < 4);
-}
-
-/// Two threads asked for a checkpoint, and the one that had looked first was served last: its edit
-/// took the manifest back, which panicked.
-#[test]
-fn a_checkpoint_that_a_later_one_overtook_has_nothing_left_to_do() {
-    let disk = SimDisk::new();
-    let first = engine(&disk);
-    let early = put(&first, 1, "a", b"1");
-    let late = put(&first, 2, "a", b"2");
-    first.checkpoint(ts(2), late).unwrap();
-    first.checkpoint(ts(1), early).unwrap();
-    assert_eq!(first.stats().checkpoint_ts, ts(2));
-    let second = engine(&disk.crash(CrashMode::LoseUnsynced));
-    assert_eq!(get(&second, 2, "a").unwrap(), b"2");
 }
 
 /// A segment whose removal failed was forgotten, and took space until the next opening.
@@ -272,18 +281,18 @@ fn a_segment_that_cannot_be_removed_is_tried_again() {
     let many = segments(&disk).len();
     assert!(many >= 8, "{many}");
     disk.record_trace(true);
-    engine.checkpoint(ts(8), engine.log_next()).unwrap();
+    flush(&engine, 8).unwrap();
     let after = segments(&disk).len();
     assert!(after < 4, "{after}");
 
     for raw in 11..=18 {
         put(&engine, raw, "a", &[1; 6_000]);
     }
-    let removal = position_of(&calls_of_checkpoint(&disk), ".wal");
+    let removal = position_of(&calls_of_flush(&disk), ".wal");
     disk.fail_at(disk.operations() + removal, ErrorKind::Other);
-    let error = engine.checkpoint(ts(18), engine.log_next()).unwrap_err();
+    let error = flush(&engine, 18).unwrap_err();
     assert!(error.to_string().contains(".wal: cannot remove"), "{error}");
-    engine.checkpoint(ts(18), engine.log_next()).unwrap();
+    flush(&engine, 18).unwrap();
     assert!(segments(&disk).len() < 4, "{:?}", segments(&disk));
 }
 
@@ -306,7 +315,7 @@ fn verify_reads_the_manifest_and_the_format_file() {
     let disk = SimDisk::new();
     let engine = engine(&disk);
     put(&engine, 1, "a", b"1");
-    engine.checkpoint(ts(1), engine.log_next()).unwrap();
+    flush(&engine, 1).unwrap();
     engine.verify().unwrap();
     for name in ["MANIFEST", "FORMAT"] {
         let path = Path::new(PATH).join(name);
@@ -322,7 +331,7 @@ fn verify_reads_the_manifest_and_the_format_file() {
     let path = Path::new(PATH).join("MANIFEST");
     let old = disk.read_file(&path).unwrap();
     put(&engine, 2, "a", b"2");
-    engine.checkpoint(ts(2), engine.log_next()).unwrap();
+    flush(&engine, 2).unwrap();
     disk.write_file(&path, &old).unwrap();
     assert!(matches!(engine.verify(), Err(Error::Damaged { path: found, .. }) if found == path));
 }
@@ -333,14 +342,13 @@ fn a_table_that_is_sound_and_not_the_one_meant_is_damage() {
     let disk = SimDisk::new();
     let engine = engine(&disk);
     put(&engine, 1, "a", b"1");
-    engine.memtable().raise_floor(ts(1));
-    engine.checkpoint(ts(1), engine.log_next()).unwrap();
+    engine.collect(ts(1));
+    flush(&engine, 1).unwrap();
     let old = disk.read_file(&tables(&disk)[0]).unwrap();
     put(&engine, 2, "a", b"2");
-    engine.memtable().raise_floor(ts(2));
-    engine.memtable().collect();
-    engine.checkpoint(ts(2), engine.log_next()).unwrap();
-    let live = tables(&disk).remove(0);
+    engine.collect(ts(2));
+    flush(&engine, 2).unwrap();
+    let live = tables(&disk).remove(1);
     disk.write_file(&live, &old).unwrap();
     assert!(matches!(engine.verify(), Err(Error::Damaged { path, .. }) if path == live));
     drop(engine);
@@ -370,7 +378,7 @@ fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() 
                     engine.prepare_segment().unwrap();
                 }
                 if raw % 40 == 0 {
-                    engine.checkpoint(ts(raw), engine.log_next()).unwrap();
+                    flush(&engine, raw).unwrap();
                 }
             }
         });
@@ -386,9 +394,9 @@ fn everything_can_be_verified_while_threads_write_and_checkpoints_come_and_go() 
         assert!(verifier.join().unwrap() > 0);
     });
     let checked = engine.verify().unwrap();
-    assert_eq!(checked.tables, 1);
+    assert_eq!(checked.tables, 15);
     drop(engine);
-    assert_eq!(get(&open(&disk).unwrap().0, 600, "key 49").unwrap(), [599_u64 as u8; 700]);
+    assert_eq!(get(&self::engine(&disk), 600, "key 49").unwrap(), [599_u64 as u8; 700]);
 }
 
 /// Segments are used again after a checkpoint; whatever their old records say, they stay dead.
@@ -404,7 +412,7 @@ fn segments_used_again_never_bring_old_records_back() {
                 put(&first, raw, "a", format!("{raw}:{}", "x".repeat(1_500)).as_bytes());
                 first.prepare_segment().unwrap();
             }
-            first.checkpoint(ts(raw), first.log_next()).unwrap();
+            flush(&first, raw).unwrap();
         }
         assert!(segments(&disk).len() <= 3, "{:?}", segments(&disk));
         let (_, end) = write(&first, raw + 1, "a", Value::Put(&[9; 5_000]));
