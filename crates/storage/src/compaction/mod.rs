@@ -54,9 +54,11 @@
 //! Threads, rates, clocks, and the manifest: the engine's.
 
 pub mod garbage;
+mod leveled;
 mod picker;
 mod run;
 mod shape;
+mod tiered;
 
 #[cfg(test)]
 mod tests;
@@ -66,7 +68,7 @@ use std::sync::Arc;
 use base::KeyRange;
 use bytes::Bytes;
 
-pub use picker::{debt_bytes, pick};
+pub use picker::{bulk_level, debt_bytes, flush_plan, pick};
 pub use run::{Done, Failed, NewTable, Progress, RunOptions, run, write};
 pub use shape::{InProgress, Shape, TreeShape};
 

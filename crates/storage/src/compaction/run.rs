@@ -129,6 +129,7 @@ pub fn write(
         told: Progress::default(),
         now: Progress::default(),
         finished_bytes: 0,
+        raw_bytes: plan.inputs.iter().map(|table| table.raw_bytes).sum(),
         entries_read: 0,
         entries_written: 0,
         beneath: &plan.beneath,
@@ -186,6 +187,8 @@ struct Writer<'a, F, P> {
     told: Progress,
     now: Progress,
     finished_bytes: u64,
+    /// Bytes of keys and values in all inputs; 0 if nobody knows.
+    raw_bytes: u64,
     entries_read: u64,
     entries_written: u64,
     /// What of these lists of the plan is not behind the current key.
@@ -264,7 +267,11 @@ where
         }
         if let Some((_, builder)) = &self.builder {
             let len = builder.bytes();
-            is_cut |= len >= self.plan.cut_bytes;
+            // What is left should not end up as a tiny table.
+            let cut_bytes = self.plan.cut_bytes;
+            is_cut |= len >= cut_bytes
+                && (len >= 2 * cut_bytes
+                    || self.bytes_left().is_none_or(|left| left >= cut_bytes / 4));
             // Not for a table of next to nothing: each costs a sync.
             is_cut |= self.grandparent_bytes > self.plan.grandparent_bytes_max
                 && len >= self.plan.cut_bytes / 8;
@@ -281,6 +288,13 @@ where
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         Ok(())
+    }
+
+    /// Returns about how much is left to be written; `None` if nobody knows.
+    fn bytes_left(&self) -> Option<u64> {
+        let left = self.raw_bytes.saturating_sub(self.now.read_bytes);
+        let bytes = u128::from(left) * u128::from(self.plan.input_bytes());
+        (self.raw_bytes > 0).then(|| (bytes / u128::from(self.raw_bytes)) as u64)
     }
 
     fn finish_table(&mut self) -> Result<(), Stop> {
