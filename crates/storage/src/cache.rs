@@ -20,10 +20,10 @@
 //!
 //! This is S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO Queues are All You Need for Cache
 //! Eviction", SOSP 2023). What is read once goes through the small queue and out: a scan of
-//! everything there is costs the cache that tenth. A single queue whose hits set a bit (CLOCK, SIEVE)
-//! was not taken because a scan over a cache in which all was hit lately clears all bits and then
-//! evicts everything in order. The ghosts are not a queue but a table in which a newer hash takes
-//! the place of an older one: it is smaller, and forgets at about the same age.
+//! everything there is costs the cache that tenth. A single queue whose hits set a bit (CLOCK,
+//! SIEVE) was not taken because a scan over a cache in which all was hit lately clears all bits and
+//! then evicts everything in order. The ghosts are not a queue but a table in which a newer hash
+//! takes the place of an older one: it is smaller, and forgets at about the same age.
 //!
 //! Capacity is in bytes, and what is charged for a value includes its share of slots, index and
 //! ghosts. It is divided evenly among the shards; a value larger than a shard is not kept.

@@ -26,17 +26,17 @@
 //!  insert(g, k, 1 @5) --> refused: the generation of the shard is not g
 //! ```
 //!
-//! In general: let a row be accepted with a generation g. Between `generation()` and the check under
-//! the shard's lock no invalidation began, or the shard's generation would have moved; and none was
-//! running at `generation()`, or g would be closed. A reader takes its view after g, so its tables are
-//! those of the current version up to changes that need no invalidation (compaction keeps the newest
-//! version of each key). The row is thus right when it is put in. It stays right until an
-//! invalidation that names its key, and that one removes it before the view changes.
+//! In general: let a row be accepted with a generation g. Between `generation()` and the check
+//! under the shard's lock no invalidation began, or the shard's generation would have moved; and
+//! none was running at `generation()`, or g would be closed. A reader takes its view after g, so
+//! its tables are those of the current version up to changes that need no invalidation (compaction
+//! keeps the newest version of each key). The row is thus right when it is put in. It stays right
+//! until an invalidation that names its key, and that one removes it before the view changes.
 //!
 //! It is also right for a reader whose view is older than the row: what this reader may see (at its
 //! timestamp) and its memtables do not have lies in tables of its view, and those versions are in
-//! the tables of all later versions, too; the row is the newest of them, or is newer than the reader's
-//! timestamp and is not served.
+//! the tables of all later versions, too; the row is the newest of them, or is newer than the
+//! reader's timestamp and is not served.
 //!
 //! # Invariants
 //! * A shard's generation is that of the last invalidation which has gone through it.

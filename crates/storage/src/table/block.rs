@@ -1,8 +1,8 @@
-//! Blocks: the unit of reading and of checking. Data blocks, index blocks and the top index are
-//! blocks of entries; filters and properties are blocks with contents of their own.
+//! Blocks: the unit of reading and of checking; and index blocks, which the top index is one of.
+//! Data blocks (`data`), filters and properties are blocks with contents of their own.
 //!
 //! ```text
-//!  a block in the file                                    a block of entries
+//!  a block in the file                                    an index block
 //!  +- - - - - - - -+-------------+--------+               +- - - - -+--------- - - -+-----------+
 //!  | contents      | compression | crc32c |               | entries | restart u32 … | count u32 |
 //!  +- - - - - - - -+-------------+--------+               +- - - - -+--------- - - -+-----------+
@@ -15,14 +15,15 @@
 //!   varints                    unshared bytes                            8 bytes
 //! ```
 //!
-//! * *compression* is 0 for none; 1 (LZ4) and 2 (zstd) are reserved and refused. The CRC-32C covers
-//!   the contents, the compression byte and the block's offset in the file as a `u64`: a block that
-//!   the disk returns from elsewhere in the file is not believed either.
+//! * *compression* is 0 for none, 1 for LZ4, 2 for Zstandard (see `compression`); only data blocks
+//!   are compressed. The CRC-32C covers the contents as they are stored, the compression byte and
+//!   the block's offset in the file as a `u64`: a block that the disk returns from elsewhere in the
+//!   file is not believed either.
 //! * *shared* counts the first bytes of the key that are those of the previous key; it is 0 at a
-//!   restart. *restarts* are the offsets of such entries, rising, the first one 0; a seek searches
-//!   them and then walks at most one interval.
+//!   restart. *restarts* are the offsets of such entries, rising, the first one 0. (Data blocks of
+//!   format 1 were laid out like this, too, and searched by their restarts.)
 //! * *tag* is the length of the value times four, plus its kind: 0 a value, 1 a tombstone (length
-//!   0), 2 reserved for a reference to a value stored elsewhere, 3 reserved.
+//!   0; in data blocks of format 1).
 //! * The timestamp is inverted and big-endian, so that keys of one user key sort newest first and
 //!   share the bytes of about the same time. Keys as a whole are *not* compared byte by byte: the
 //!   user key has no terminator, so the comparison splits the last eight bytes off (see
@@ -34,14 +35,12 @@ use base::codec::{self, Reader, Truncated};
 use base::{Timestamp, checksum};
 use bytes::Bytes;
 
+use super::compression::{Compression, decompress};
 use super::position::{Position, SUFFIX_BYTES, common_prefix};
 use crate::Value;
 
 /// Bytes behind the contents of each block: the compression byte and the checksum.
 pub(crate) const TRAILER_BYTES: usize = 5;
-
-/// The only compression there is.
-const COMPRESSION_NONE: u8 = 0;
 
 const KIND_PUT: u64 = 0;
 const KIND_TOMBSTONE: u64 = 1;
@@ -86,23 +85,37 @@ impl Handle {
     }
 }
 
-/// Appends the trailer to the contents that begin at `start` in `out` and will lie at `offset` in
-/// the file.
-pub(crate) fn seal(out: &mut Vec<u8>, start: usize, offset: u64) -> Handle {
-    let contents = out.get(start..).unwrap_or_default();
-    let len = u32::try_from(contents.len()).expect("a block is bounded by ENTRY_BYTES_MAX");
-    let crc = checksum::of(&[contents, &[COMPRESSION_NONE], &offset.to_le_bytes()]);
-    out.push(COMPRESSION_NONE);
+/// Appends the trailer to the stored contents that begin at `start` in `out` and will lie at
+/// `offset` in the file.
+pub(crate) fn seal(
+    out: &mut Vec<u8>,
+    start: usize,
+    offset: u64,
+    compression: Compression,
+) -> Handle {
+    let stored = out.get(start..).unwrap_or_default();
+    let len = u32::try_from(stored.len()).expect("a block is bounded by ENTRY_BYTES_MAX");
+    let method = compression.method();
+    let crc = checksum::of(&[stored, &[method], &offset.to_le_bytes()]);
+    out.push(method);
     codec::put_u32(out, crc);
     Handle { offset, len }
 }
 
 /// Checks a stored block and returns its contents.
 pub(crate) fn unseal(stored: Bytes, offset: u64) -> Decoded<Bytes> {
+    match check(&stored, offset)? {
+        (Compression::None, len) => Ok(stored.slice(..len)),
+        (compression, len) => decompress(compression, stored.get(..len).unwrap_or_default()),
+    }
+}
+
+/// Checks a stored block and returns how it is compressed, and the length of what is stored.
+pub(crate) fn check(stored: &[u8], offset: u64) -> Decoded<(Compression, usize)> {
     let (rest, crc) = stored
         .split_last_chunk::<4>()
         .ok_or_else(|| Flaw::new(0, "the block is shorter than its trailer"))?;
-    let (&compression, contents) =
+    let (&method, contents) =
         rest.split_last().ok_or_else(|| Flaw::new(0, "the block is shorter than its trailer"))?;
     let (found, expected) =
         (u32::from_le_bytes(*crc), checksum::of(&[rest, &offset.to_le_bytes()]));
@@ -114,14 +127,14 @@ pub(crate) fn unseal(stored: Bytes, offset: u64) -> Decoded<Bytes> {
         return Err(Flaw::new(0, what));
     }
     let len = contents.len();
-    let name = match compression {
-        COMPRESSION_NONE => return Ok(stored.slice(..len)),
-        1 => "LZ4".to_owned(),
-        2 => "zstd".to_owned(),
-        other => format!("method {other}"),
-    };
-    let what = format!("the block is compressed with {name}, which this program does not read");
-    Err(Flaw { at: len, what, is_unsupported: true })
+    match Compression::from_method(method) {
+        Some(compression) => Ok((compression, len)),
+        None => {
+            let what =
+                format!("the block is compressed with method {method}, which is not known here");
+            Err(Flaw { at: len, what, is_unsupported: true })
+        }
+    }
 }
 
 /// Collects entries and encodes them.
@@ -130,7 +143,6 @@ pub(crate) struct BlockBuilder {
     restarts: Vec<u32>,
     restart_interval: usize,
     since_restart: usize,
-    /// Outlives `finish`: the table builder compares across blocks.
     last_key: Vec<u8>,
 }
 
@@ -178,11 +190,6 @@ impl BlockBuilder {
         self.bytes.len() + 4 * self.restarts.len() + 4
     }
 
-    /// Returns the encoded key added last, also after `finish`; empty before the first.
-    pub(crate) fn last_key(&self) -> &[u8] {
-        &self.last_key
-    }
-
     /// Appends the block to `out`, where it will lie at `offset` in the file, and starts anew.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>, offset: u64) -> Handle {
         let start = out.len();
@@ -193,7 +200,7 @@ impl BlockBuilder {
         codec::put_u32(out, self.restarts.len() as u32);
         self.bytes.clear();
         self.restarts.clear();
-        seal(out, start, offset)
+        seal(out, start, offset, Compression::None)
     }
 }
 
@@ -206,11 +213,6 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Returns a block without entries.
-    pub(crate) fn empty() -> Block {
-        Block { contents: Bytes::new(), entries_end: 0 }
-    }
-
     /// Takes the contents apart.
     pub(crate) fn new(contents: Bytes) -> Decoded<Block> {
         let (rest, count) = contents
@@ -255,14 +257,13 @@ impl Block {
     }
 }
 
-/// A cursor over the entries of a block: on an entry, or off the block.
+/// A walk over the entries of a block, forward: on an entry, or off the block.
 #[derive(Debug)]
 pub(crate) struct BlockCursor {
     block: Block,
     /// Where the current entry begins and the next one does. Off the block both are its end.
     start: usize,
     next: usize,
-    shared: usize,
     key: Vec<u8>,
     is_tombstone: bool,
     value_start: usize,
@@ -273,39 +274,12 @@ impl BlockCursor {
     pub(crate) fn new(block: Block) -> BlockCursor {
         let end = block.entries_end;
         let key = Vec::with_capacity(64);
-        BlockCursor {
-            block,
-            start: end,
-            next: end,
-            shared: 0,
-            key,
-            is_tombstone: false,
-            value_start: 0,
-        }
-    }
-
-    /// Moves to another block, off it, and keeps the memory.
-    pub(crate) fn reset(&mut self, block: Block) {
-        self.block = block;
-        self.leave();
-    }
-
-    pub(crate) fn block(&self) -> &Block {
-        &self.block
-    }
-
-    pub(crate) fn is_valid(&self) -> bool {
-        self.start < self.block.entries_end
+        BlockCursor { block, start: end, next: end, key, is_tombstone: false, value_start: 0 }
     }
 
     /// Returns where the current entry begins in the block.
     pub(crate) fn offset(&self) -> usize {
         self.start
-    }
-
-    /// Returns how many bytes of the current key were taken from the previous one.
-    pub(crate) fn shared(&self) -> usize {
-        self.shared
     }
 
     /// Returns the encoded key of the current entry.
@@ -327,39 +301,9 @@ impl BlockCursor {
         self.block.contents.get(self.value_start..self.next).unwrap_or_default()
     }
 
-    /// Returns the current value without copying it, keeping the block in memory; `None` for a
-    /// tombstone.
-    pub(crate) fn shared_value(&self) -> Option<Bytes> {
-        (!self.is_tombstone).then(|| self.block.contents.slice_ref(self.value_bytes()))
-    }
-
     /// Goes to the first entry; returns false if there is none.
     pub(crate) fn seek_first(&mut self) -> Decoded<bool> {
         self.decode_restart(0)
-    }
-
-    /// Goes to the last entry; returns false if there is none.
-    pub(crate) fn seek_last(&mut self) -> Decoded<bool> {
-        let Some(last) = self.block.restarts().len().checked_sub(1) else {
-            return Ok(false);
-        };
-        self.walk_up_to(last, self.block.entries_end)
-    }
-
-    /// Goes to the first entry at or after a position; returns false if there is none.
-    pub(crate) fn seek(&mut self, target: Position<'_>) -> Decoded<bool> {
-        // The last restart before the target; what comes before it is before the target, too.
-        let (mut low, mut high) = (0, self.block.restarts().len());
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            self.decode_restart(middle)?;
-            if self.position() < target { low = middle } else { high = middle }
-        }
-        let mut is_valid = self.decode_restart(low)?;
-        while is_valid && self.position() < target {
-            is_valid = self.next()?;
-        }
-        Ok(is_valid)
     }
 
     /// Goes to the next entry; returns false, and leaves the block, if there is none.
@@ -367,30 +311,7 @@ impl BlockCursor {
         self.decode(self.next)
     }
 
-    /// Goes to the previous entry; returns false, and leaves the block, if there is none.
-    pub(crate) fn prev(&mut self) -> Decoded<bool> {
-        let end = self.start;
-        let before = |&restart: &[u8; 4]| (u32::from_le_bytes(restart) as usize) < end;
-        match self.block.restarts().partition_point(before).checked_sub(1) {
-            Some(restart) => self.walk_up_to(restart, end),
-            None => {
-                self.leave();
-                Ok(false)
-            }
-        }
-    }
-
-    /// Goes to the last entry that begins at or after a restart and before `end`.
-    fn walk_up_to(&mut self, restart: usize, end: usize) -> Decoded<bool> {
-        let mut is_valid = self.decode_restart(restart)?;
-        while is_valid && self.next < end {
-            is_valid = self.next()?;
-        }
-        Ok(is_valid)
-    }
-
-    /// Leaves the block.
-    pub(crate) fn leave(&mut self) {
+    fn leave(&mut self) {
         self.start = self.block.entries_end;
         self.next = self.block.entries_end;
     }
@@ -428,7 +349,6 @@ impl BlockCursor {
         };
         self.key.truncate(header.shared);
         self.key.extend_from_slice(unshared);
-        self.shared = header.shared;
         self.start = start;
         self.value_start = self.block.entries_end - rest.len();
         self.next = self.value_start + header.value_len;

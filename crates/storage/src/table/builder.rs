@@ -8,8 +8,10 @@ use bytes::Bytes;
 use env::File;
 
 use super::block::{BlockBuilder, Handle, seal};
-use super::filter::FilterBuilder;
-use super::footer::Footer;
+use super::compression::{Compression, Compressor};
+use super::data::DataBlockBuilder;
+use super::filter::{self, FilterBuilder};
+use super::footer::{FORMAT_VERSION, Footer};
 use super::index::{PartitionHandle, encode_handle, put_separator};
 use super::position::{Position, SUFFIX_BYTES};
 use super::properties::{TableBounds, TableProperties};
@@ -29,12 +31,18 @@ pub struct TableOptions {
     /// A data block ends before it would grow beyond this. 4 KiB is one page: a point read costs
     /// one. An entry that is larger has a block of its own.
     pub block_bytes: usize,
-    /// Entries from one restart point to the next: more compress better, fewer are searched faster.
+    /// Entries from one that has its whole key to the next, at most 255: more share more bytes of
+    /// keys, fewer are searched faster.
     pub restart_interval: usize,
     /// An index block ends, and its partition with it, once it is this large.
     pub index_block_bytes: usize,
-    /// Bits of the Bloom filter per user key; ten let one stranger in a hundred pass.
+    /// Bits of the Bloom filter per user key; ten let one stranger in a hundred pass, none make no
+    /// filter.
     pub filter_bits_per_key: usize,
+    /// Whether data blocks have a hash index: one byte for each entry makes point reads faster.
+    pub has_hash_index: bool,
+    /// How data blocks are compressed.
+    pub compression: Compression,
     /// The program's name and version, for people.
     pub creator: String,
 }
@@ -46,6 +54,8 @@ impl Default for TableOptions {
             restart_interval: 16,
             index_block_bytes: 16 << 10,
             filter_bits_per_key: 10,
+            has_hash_index: true,
+            compression: Compression::default(),
             creator: concat!("holm ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -71,7 +81,10 @@ pub struct TableBuilder {
     buffer: Vec<u8>,
     written: u64,
     /// The data block, the partition and the top index that are filling.
-    data: BlockBuilder,
+    data: DataBlockBuilder,
+    /// The contents of a data block before compression, kept for their memory.
+    contents: Vec<u8>,
+    compressor: Compressor,
     filter: FilterBuilder,
     index: BlockBuilder,
     top_index: BlockBuilder,
@@ -79,8 +92,10 @@ pub struct TableBuilder {
     first_key: Bytes,
     ts_min: Timestamp,
     ts_max: Timestamp,
-    /// Encoded keys under construction, kept for their memory.
-    encoded: Vec<u8>,
+    /// The hash of the last key, and whether the key has more than one entry.
+    hash: u64,
+    is_multiple: bool,
+    /// An encoded key under construction, kept for its memory.
     separator: Vec<u8>,
     has_failed: bool,
 }
@@ -93,7 +108,9 @@ impl TableBuilder {
             path: path.to_path_buf(),
             buffer: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
             written: 0,
-            data: BlockBuilder::new(options.restart_interval),
+            data: DataBlockBuilder::new(options.restart_interval, options.has_hash_index),
+            contents: Vec::new(),
+            compressor: Compressor::new(options.compression),
             filter: FilterBuilder::new(options.filter_bits_per_key),
             // Index blocks are searched more than walked, and their keys are short already.
             index: BlockBuilder::new(4),
@@ -105,7 +122,8 @@ impl TableBuilder {
             first_key: Bytes::new(),
             ts_min: Timestamp::MAX,
             ts_max: Timestamp::ZERO,
-            encoded: Vec::new(),
+            hash: 0,
+            is_multiple: false,
             separator: Vec::new(),
             has_failed: false,
             options,
@@ -128,7 +146,7 @@ impl TableBuilder {
             "an entry of {} bytes is larger than a table takes",
             key.len() + value_len
         );
-        let last = Position::decode(self.data.last_key());
+        let last = self.data.last();
         assert!(
             last.is_none_or(|last| last < position),
             "entries of a table come in order, and {} at {ts} comes after {last:?}",
@@ -136,28 +154,24 @@ impl TableBuilder {
         );
         let is_new_key = last.is_none_or(|last| last.key != key);
 
-        // Three small numbers and a restart come on top of key and value.
+        // Two small numbers, an offset and a tag come on top of key and value.
         let len_max = self.data.len() + key.len() + SUFFIX_BYTES + value_len + 16;
         if !self.data.is_empty() && len_max > self.options.block_bytes {
             self.finish_data_block(Some(position))?;
         }
+        if is_new_key {
+            self.hash = filter::hash(key);
+        }
         if is_new_key || self.filter.is_empty() {
-            self.filter.add(key);
+            self.filter.add(self.hash);
         }
         if self.properties.entries == 0 {
             self.first_key = Bytes::copy_from_slice(key);
         }
-        self.properties.entries += 1;
-        self.properties.distinct_keys += u64::from(is_new_key);
-        self.properties.tombstones += u64::from(value == Value::Tombstone);
-        self.properties.key_bytes += key.len() as u64;
-        self.properties.value_bytes += value_len as u64;
+        self.properties.count(is_new_key, &mut self.is_multiple, key, value);
         self.ts_min = self.ts_min.min(ts);
         self.ts_max = self.ts_max.max(ts);
-
-        self.encoded.clear();
-        position.encode(&mut self.encoded);
-        self.data.add(&self.encoded, value);
+        self.data.add(position, self.hash, value);
         Ok(())
     }
 
@@ -188,7 +202,7 @@ impl TableBuilder {
         let at = self.bytes();
         let top_index = self.top_index.finish(&mut self.buffer, at);
         if self.properties.entries > 0 {
-            let last = Position::decode(self.data.last_key());
+            let last = self.data.last();
             self.properties.bounds = last.map(|last| TableBounds {
                 first_key: self.first_key.clone(),
                 last_key: Bytes::copy_from_slice(last.key),
@@ -198,7 +212,8 @@ impl TableBuilder {
         }
         let contents = self.properties.encode();
         let properties = self.put_block(&contents);
-        self.buffer.extend_from_slice(&Footer { top_index, properties }.encode());
+        self.buffer
+            .extend_from_slice(&Footer { version: FORMAT_VERSION, top_index, properties }.encode());
         self.write_buffer()?;
         self.file.sync().map_err(Error::io(&self.path, "sync"))?;
         Ok(TableSummary { bytes: self.written, properties: self.properties })
@@ -206,13 +221,18 @@ impl TableBuilder {
 
     /// Ends the data block; `next` is the entry that comes after it.
     fn finish_data_block(&mut self, next: Option<Position<'_>>) -> Result<()> {
-        let at = self.bytes();
-        let handle = self.data.finish(&mut self.buffer, at);
+        let (start, at) = (self.buffer.len(), self.bytes());
+        self.contents.clear();
+        self.data.finish(&mut self.contents);
+        let compression = self.compressor.put(&mut self.buffer, &self.contents);
+        let handle = seal(&mut self.buffer, start, at, compression);
         self.properties.data_blocks += 1;
+        self.properties.raw_bytes += self.contents.len() as u64;
         self.separator.clear();
-        match (Position::decode(self.data.last_key()), next) {
+        match (self.data.last(), next) {
             (Some(last), Some(next)) => put_separator(&mut self.separator, last, next),
-            _ => self.separator.extend_from_slice(self.data.last_key()),
+            (Some(last), None) => last.encode(&mut self.separator),
+            (None, _) => {}
         }
         self.index.add(&self.separator, Value::Put(&encode_handle(handle)));
         if self.index.len() >= self.options.index_block_bytes {
@@ -229,7 +249,7 @@ impl TableBuilder {
         let start = self.buffer.len();
         let at = self.bytes();
         self.filter.finish(&mut self.buffer);
-        let filter = seal(&mut self.buffer, start, at);
+        let filter = seal(&mut self.buffer, start, at, Compression::None);
         let at = self.bytes();
         let index = self.index.finish(&mut self.buffer, at);
         self.properties.partitions += 1;
@@ -240,7 +260,7 @@ impl TableBuilder {
     fn put_block(&mut self, contents: &[u8]) -> Handle {
         let (start, at) = (self.buffer.len(), self.bytes());
         self.buffer.extend_from_slice(contents);
-        seal(&mut self.buffer, start, at)
+        seal(&mut self.buffer, start, at, Compression::None)
     }
 
     fn write_buffer(&mut self) -> Result<()> {

@@ -1,11 +1,15 @@
 //! Walking over a table: a cursor that goes both ways, and a scan of a range on top of it.
 
+use std::sync::Arc;
+
 use base::{KeyRange, Timestamp};
 use bytes::{Bytes, BytesMut};
 
-use super::block::{Block, BlockCursor, Decoded, Handle, unseal};
+use super::block::{Decoded, Handle, unseal};
+use super::data::{DataBlock, DataCursor};
 use super::position::Position;
-use super::reader::{Inner, Table, at};
+use super::reader::{Fill, Inner, Table, at};
+use super::separators::Metadata;
 use crate::{Error, Result, Value};
 
 /// How much a scan reads at once, in bytes. One call then costs less than checking what it read,
@@ -15,6 +19,11 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 /// What the second read of a cursor that goes on reading takes; each further one takes twice as
 /// much, up to [`READ_AHEAD_BYTES`].
 const READ_AHEAD_BYTES_FIRST: usize = 16 << 10;
+
+/// How many blocks after a seek a cursor puts into the block cache: the range that a short scan
+/// reads is likely to be read again. What comes after them belongs to a long scan, which would only
+/// push out what others need.
+const FILL_BLOCKS: u32 = 8;
 
 /// One entry of a table, borrowed from the cursor that is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,29 +57,34 @@ pub(crate) enum ReadAhead {
 /// The table cannot change under it. After an error it is off the table.
 pub struct TableCursor {
     table: Table,
-    /// The partition, and the entry of its index, whose data block `data` is on.
+    /// The partition, its index, and the entry there whose data block `data` is on.
     partition: usize,
-    index: BlockCursor,
-    data: BlockCursor,
+    index: Option<Arc<Metadata>>,
+    index_number: usize,
+    data: DataCursor,
     /// Where the data block lies, for errors.
     data_at: u64,
     window: Window,
+    /// How many more blocks go into the cache.
+    fill_left: u32,
 }
 
 impl TableCursor {
     pub(crate) fn new(table: Table, read_ahead: ReadAhead) -> TableCursor {
-        let empty = BlockCursor::new(Block::empty());
         TableCursor {
             table,
             partition: 0,
-            index: BlockCursor::new(Block::empty()),
-            data: empty,
+            index: None,
+            index_number: 0,
+            data: DataCursor::new(DataBlock::empty()),
             data_at: 0,
             window: Window::new(read_ahead),
+            fill_left: 0,
         }
     }
 
     /// Returns the entry that the cursor is on; `None` if it is off the table.
+    #[inline]
     pub fn entry(&self) -> Option<Entry<'_>> {
         self.data.is_valid().then(|| {
             let position = self.data.position();
@@ -84,7 +98,7 @@ impl TableCursor {
     /// [`Error::Damaged`] if a block is not sound, [`Error::Io`] if it cannot be read. So for all
     /// other movements.
     pub fn seek_first(&mut self) -> Result<bool> {
-        self.window.jump();
+        self.jump();
         self.enter_partition(0, Direction::Forward)
     }
 
@@ -93,7 +107,7 @@ impl TableCursor {
     /// # Errors
     /// As [`TableCursor::seek_first`].
     pub fn seek_last(&mut self) -> Result<bool> {
-        self.window.jump();
+        self.jump();
         match self.table.inner.partitions.len().checked_sub(1) {
             Some(last) => self.enter_partition(last, Direction::Reverse),
             None => Ok(self.leave()),
@@ -106,17 +120,16 @@ impl TableCursor {
     /// # Errors
     /// As [`TableCursor::seek_first`].
     pub fn seek(&mut self, key: &[u8], ts: Timestamp) -> Result<bool> {
-        self.window.jump();
+        self.jump();
         let target = Position::new(key, ts);
-        let partition = self.table.inner.partition_of(target);
+        let partition = self.table.inner.top.lower_bound(target);
         if !self.load_index(partition)? {
             return Ok(self.leave());
         }
-        let found = self.index.seek(target);
-        if !self.checked_index(found)? {
+        let number = self.index.as_ref().map_or(0, |index| index.separators.lower_bound(target));
+        if !self.load_data(number)? {
             return Err(self.damaged(self.index_at(), "the index ends before its separator"));
         }
-        self.load_data()?;
         let found = self.data.seek(target);
         if self.checked(found)? {
             return Ok(true);
@@ -139,6 +152,7 @@ impl TableCursor {
     /// # Errors
     /// As [`TableCursor::seek_first`].
     #[expect(clippy::should_implement_trait, reason = "what it moves to is borrowed from it")]
+    #[inline]
     pub fn next(&mut self) -> Result<bool> {
         if !self.data.is_valid() {
             return Ok(false);
@@ -162,9 +176,8 @@ impl TableCursor {
         if self.checked(moved)? {
             return Ok(true);
         }
-        let moved = self.index.prev();
-        if self.checked_index(moved)? {
-            return self.enter_block(Direction::Reverse);
+        if let Some(number) = self.index_number.checked_sub(1) {
+            return self.enter_block(number, Direction::Reverse);
         }
         match self.partition.checked_sub(1) {
             Some(partition) => self.enter_partition(partition, Direction::Reverse),
@@ -173,9 +186,9 @@ impl TableCursor {
     }
 
     fn next_block(&mut self) -> Result<bool> {
-        let moved = self.index.next();
-        if self.checked_index(moved)? {
-            return self.enter_block(Direction::Forward);
+        let number = self.index_number + 1;
+        if number < self.index_len() {
+            return self.enter_block(number, Direction::Forward);
         }
         self.enter_partition(self.partition + 1, Direction::Forward)
     }
@@ -185,19 +198,16 @@ impl TableCursor {
         if !self.load_index(partition)? {
             return Ok(self.leave());
         }
-        let moved = match direction {
-            Direction::Forward => self.index.seek_first(),
-            Direction::Reverse => self.index.seek_last(),
+        let number = match direction {
+            Direction::Forward => 0,
+            Direction::Reverse => self.index_len().saturating_sub(1),
         };
-        if !self.checked_index(moved)? {
-            return Err(self.damaged(self.index_at(), "the index of a partition is empty"));
-        }
-        self.enter_block(direction)
+        self.enter_block(number, direction)
     }
 
-    /// Goes to the first or last entry of the data block that the index is on.
-    fn enter_block(&mut self, direction: Direction) -> Result<bool> {
-        self.load_data()?;
+    /// Goes to the first or last entry of a data block of the partition.
+    fn enter_block(&mut self, number: usize, direction: Direction) -> Result<bool> {
+        self.load_data(number)?;
         let moved = match direction {
             Direction::Forward => self.data.seek_first(),
             Direction::Reverse => self.data.seek_last(),
@@ -208,29 +218,62 @@ impl TableCursor {
         Err(self.damaged(self.data_at, "a data block is empty"))
     }
 
+    fn index_len(&self) -> usize {
+        self.index.as_ref().map_or(0, |index| index.separators.len())
+    }
+
     /// Loads the index of a partition; returns false if there is no such partition.
     fn load_index(&mut self, partition: usize) -> Result<bool> {
         self.leave();
-        self.partition = partition;
         let inner = &*self.table.inner;
+        // A seek mostly stays within the partition.
+        if self.partition == partition && self.index.is_some() {
+            return Ok(true);
+        }
+        self.index = None;
+        self.partition = partition;
         let Some(partition) = inner.partitions.get(partition) else {
             return Ok(false);
         };
-        self.index.reset(inner.index_of(partition)?);
+        // One pass over a large table should not fill the memory with its indexes.
+        let fill = if self.fill_left > 0 { Fill::Yes } else { Fill::No };
+        self.index = Some(inner.metadata(partition, fill)?);
         Ok(true)
     }
 
-    /// Loads the data block that the index is on.
-    fn load_data(&mut self) -> Result<()> {
+    /// Loads a data block of the partition; returns false if there is no such block.
+    fn load_data(&mut self, number: usize) -> Result<bool> {
         self.leave();
         let inner = &*self.table.inner;
-        let handle = inner.data_handle(&self.index, self.index_at())?;
+        self.index_number = number;
+        let Some(handle) = self.index.as_ref().and_then(|index| index.handle(number)) else {
+            return Ok(false);
+        };
         self.data_at = handle.offset;
         // The old block holds on to the window, which could not be used again then.
-        self.data.reset(Block::empty());
-        let contents = self.window.block(inner, handle)?;
-        self.data.reset(Block::new(contents).map_err(at(&inner.path, handle.offset))?);
-        Ok(())
+        self.data.reset(DataBlock::empty());
+        let is_cached = inner.has_cache() && self.window.read_ahead == ReadAhead::Adaptive;
+        let block = if is_cached && self.fill_left > 0 {
+            self.fill_left -= 1;
+            inner.data_block(handle, Fill::Yes)?
+        } else if let Some(block) = is_cached.then(|| inner.cached_data_block(handle)).flatten() {
+            block
+        } else {
+            let contents = self.window.block(inner, handle)?;
+            DataBlock::decode(inner.footer.version, contents)
+                .map_err(at(&inner.path, handle.offset))?
+        };
+        self.data.reset(block);
+        Ok(true)
+    }
+
+    /// Forgets that reads were sequential.
+    fn jump(&mut self) {
+        self.window.ahead = 0;
+        self.fill_left = match self.window.read_ahead {
+            ReadAhead::Adaptive => FILL_BLOCKS,
+            ReadAhead::Full => 0,
+        };
     }
 
     /// Leaves the table; returns false, as movements do then.
@@ -241,13 +284,6 @@ impl TableCursor {
 
     fn checked(&self, moved: Decoded<bool>) -> Result<bool> {
         moved.map_err(at(&self.table.inner.path, self.data_at))
-    }
-
-    fn checked_index(&mut self, moved: Decoded<bool>) -> Result<bool> {
-        if moved.is_err() {
-            self.data.leave();
-        }
-        moved.map_err(at(&self.table.inner.path, self.index_at()))
     }
 
     fn index_at(&self) -> u64 {
@@ -338,11 +374,6 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(read_ahead: ReadAhead) -> Window {
         Window { read_ahead, bytes: Bytes::new(), start: 0, ahead: 0 }
-    }
-
-    /// Forgets that reads were sequential.
-    fn jump(&mut self) {
-        self.ahead = 0;
     }
 
     /// Returns the checked contents of a block, reading it and some of what lies beyond it.

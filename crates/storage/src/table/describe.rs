@@ -4,8 +4,12 @@
 use base::Timestamp;
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor, Decoded, Handle};
-use super::footer::{FOOTER_BYTES, FORMAT_VERSION};
+use super::block::{Block, BlockCursor, Decoded, Handle, check, unseal};
+use super::compression::Compression;
+use super::data::{DataBlock, DataCursor};
+use super::footer::FOOTER_BYTES;
+use super::index::decode_handle;
+use super::position::Position;
 use super::properties::TableProperties;
 use super::reader::{Inner, Table, at};
 use crate::{Result, Value};
@@ -49,6 +53,10 @@ pub struct BlockLine {
     pub offset: u64,
     /// How long it is there, with its trailer.
     pub bytes: u64,
+    /// How long its contents are before compression, without the trailer.
+    pub raw_bytes: u64,
+    /// How it is compressed.
+    pub compression: Compression,
     /// How many entries it holds; for index blocks, how many blocks it points to.
     pub entries: u64,
     /// How many of the entries are tombstones.
@@ -70,7 +78,7 @@ impl Table {
         let mut blocks = Vec::new();
         for partition in &inner.partitions {
             let index = partition.handle.index;
-            if let Ok(entries) = inner.entries(index) {
+            if let Ok(entries) = inner.index_block(index) {
                 blocks.extend(data_lines(inner, entries, index.offset));
             }
             blocks.push(line(inner, BlockRole::Filter, partition.handle.filter));
@@ -83,7 +91,7 @@ impl Table {
             ..BlockLine::new(BlockRole::Footer, inner.footer.properties.end())
         });
         Ok(TableDescription {
-            format_version: FORMAT_VERSION,
+            format_version: inner.footer.version,
             bytes: inner.bytes,
             properties: inner.properties.clone(),
             blocks,
@@ -93,7 +101,17 @@ impl Table {
 
 impl BlockLine {
     fn new(role: BlockRole, offset: u64) -> BlockLine {
-        BlockLine { role, offset, bytes: 0, entries: 0, tombstones: 0, span: None, damage: None }
+        BlockLine {
+            role,
+            offset,
+            bytes: 0,
+            raw_bytes: 0,
+            compression: Compression::None,
+            entries: 0,
+            tombstones: 0,
+            span: None,
+            damage: None,
+        }
     }
 }
 
@@ -104,7 +122,8 @@ fn data_lines(inner: &Inner, index: Block, index_at: u64) -> Vec<BlockLine> {
     let mut moved = cursor.seek_first();
     // An index that breaks off is said to be damaged on its own line.
     while let Ok(true) = moved {
-        if let Ok(handle) = inner.data_handle(&cursor, index_at) {
+        let value = cursor.value().as_put().unwrap_or_default();
+        if let Some(handle) = decode_handle(value).ok().filter(|handle| handle.end() <= index_at) {
             lines.push(line(inner, BlockRole::Data, handle));
         }
         moved = cursor.next();
@@ -115,31 +134,56 @@ fn data_lines(inner: &Inner, index: Block, index_at: u64) -> Vec<BlockLine> {
 fn line(inner: &Inner, role: BlockRole, handle: Handle) -> BlockLine {
     let mut line =
         BlockLine { bytes: handle.stored_len() as u64, ..BlockLine::new(role, handle.offset) };
-    let read = match role {
-        BlockRole::Data | BlockRole::Index | BlockRole::TopIndex => inner
-            .entries(handle)
-            .and_then(|block| count(block, &mut line).map_err(at(&inner.path, handle.offset))),
-        BlockRole::Filter | BlockRole::Properties | BlockRole::Footer => {
-            inner.contents(handle).map(|_| ())
-        }
-    };
-    line.damage = read.err().map(|error| error.to_string());
+    line.damage = read(inner, role, handle, &mut line).err().map(|error| error.to_string());
     line
 }
 
-fn count(block: Block, line: &mut BlockLine) -> Decoded<()> {
-    let mut cursor = BlockCursor::new(block);
-    let mut is_valid = cursor.seek_first()?;
-    while is_valid {
-        line.entries += 1;
-        line.tombstones += u64::from(cursor.value() == Value::Tombstone);
-        let position = cursor.position();
-        let here = (Bytes::copy_from_slice(position.key), position.ts());
-        match &mut line.span {
-            Some([_, last]) => *last = here,
-            None => line.span = Some([here.clone(), here]),
+fn read(inner: &Inner, role: BlockRole, handle: Handle, line: &mut BlockLine) -> Result<()> {
+    let flaw = at(&inner.path, handle.offset);
+    let stored = inner.read(handle.offset, handle.stored_len())?;
+    (line.compression, _) = check(&stored, handle.offset).map_err(&flaw)?;
+    let contents = unseal(stored, handle.offset).map_err(&flaw)?;
+    line.raw_bytes = contents.len() as u64;
+    let counted = match role {
+        BlockRole::Data => {
+            DataBlock::decode(inner.footer.version, contents).and_then(|block| line.data(block))
         }
-        is_valid = cursor.next()?;
+        BlockRole::Index | BlockRole::TopIndex => {
+            Block::new(contents).and_then(|block| line.index(block))
+        }
+        BlockRole::Filter | BlockRole::Properties | BlockRole::Footer => Ok(()),
+    };
+    counted.map_err(&flaw)
+}
+
+impl BlockLine {
+    fn data(&mut self, block: DataBlock) -> Decoded<()> {
+        let mut cursor = DataCursor::new(block);
+        let mut is_valid = cursor.seek_first()?;
+        while is_valid {
+            self.tombstones += u64::from(cursor.value() == Value::Tombstone);
+            self.entry(cursor.position());
+            is_valid = cursor.next()?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn index(&mut self, block: Block) -> Decoded<()> {
+        let mut cursor = BlockCursor::new(block);
+        let mut is_valid = cursor.seek_first()?;
+        while is_valid {
+            self.entry(cursor.position());
+            is_valid = cursor.next()?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, position: Position<'_>) {
+        self.entries += 1;
+        let here = (Bytes::copy_from_slice(position.key), position.ts());
+        match &mut self.span {
+            Some([_, last]) => *last = here,
+            None => self.span = Some([here.clone(), here]),
+        }
+    }
 }

@@ -65,19 +65,24 @@ pub(crate) struct FilterBuilder {
 
 impl FilterBuilder {
     pub(crate) fn new(bits_per_key: usize) -> FilterBuilder {
-        FilterBuilder { bits_per_key: bits_per_key.clamp(1, 64), hashes: Vec::new() }
+        FilterBuilder { bits_per_key: bits_per_key.min(64), hashes: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 
-    pub(crate) fn add(&mut self, key: &[u8]) {
-        self.hashes.push(hash(key));
+    pub(crate) fn add(&mut self, hash: u64) {
+        self.hashes.push(hash);
     }
 
-    /// Appends the contents of the filter block to `out`, and starts anew.
+    /// Appends the contents of the filter block to `out`, and starts anew. No bits per key make an
+    /// empty block, which is no filter.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.bits_per_key == 0 {
+            self.hashes.clear();
+            return;
+        }
         let bits = self.hashes.len() * self.bits_per_key;
         let lines = bits.div_ceil(8 * LINE_BYTES).max(1);
         // ln 2 times the bits per key is best for a plain filter; a blocked one wants one less.
@@ -120,7 +125,12 @@ impl Filter {
         }
     }
 
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.contents.len()
+    }
+
     /// Returns false if a key with this hash was certainly not added.
+    #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         let (lines, _) = self.contents.as_chunks::<LINE_BYTES>();
         let line = lines.get(line_of(hash, lines.len()));
@@ -151,7 +161,7 @@ mod tests {
 
     fn filter_of(keys: impl Iterator<Item = u64>) -> Filter {
         let mut builder = FilterBuilder::new(10);
-        keys.for_each(|key| builder.add(&key.to_be_bytes()));
+        keys.for_each(|key| builder.add(hash(&key.to_be_bytes())));
         let mut out = Vec::new();
         builder.finish(&mut out);
         Filter::new(out.into()).unwrap()

@@ -26,15 +26,18 @@ use super::block::{Flaw, Handle};
 pub(crate) const FOOTER_BYTES: usize = 48;
 
 /// The version of the format that is written, and the newest that is read.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// Format 2 has another layout of data blocks, compresses them, and may have no filters.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The first byte is not text and the last ones break when a file passes through a text filter, as
 /// in PNG.
 const MAGIC: [u8; 8] = *b"\x89HOLMT\r\n";
 
-/// Where the top index and the properties lie.
+/// Where the top index and the properties lie, and the version of the file's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Footer {
+    pub(crate) version: u32,
     pub(crate) top_index: Handle,
     pub(crate) properties: Handle,
 }
@@ -50,7 +53,7 @@ impl Footer {
         let mut out = Vec::with_capacity(FOOTER_BYTES);
         codec::put_u64(&mut out, self.top_index.offset);
         codec::put_u32(&mut out, self.top_index.len);
-        codec::put_u32(&mut out, FORMAT_VERSION);
+        codec::put_u32(&mut out, self.version);
         codec::put_u64(&mut out, self.properties.offset);
         codec::put_u32(&mut out, self.properties.len);
         codec::put_u32(&mut out, 0);
@@ -76,12 +79,12 @@ impl Footer {
         {
             return Err(damaged("the checksum of the footer does not match"));
         }
-        if fields.version > FORMAT_VERSION {
-            return Err(BadFooter::Newer(fields.version));
+        if fields.footer.version > FORMAT_VERSION {
+            return Err(BadFooter::Newer(fields.footer.version));
         }
-        let Footer { top_index, properties } = fields.footer;
+        let Footer { version, top_index, properties } = fields.footer;
         // The blocks must lie where the builder puts them: no byte between them, none behind.
-        if fields.version == 0
+        if version == 0
             || top_index.end() != properties.offset
             || properties.end().checked_add(FOOTER_BYTES as u64) != Some(file_len)
         {
@@ -93,7 +96,6 @@ impl Footer {
 
 struct Fields {
     footer: Footer,
-    version: u32,
     magic: [u8; 8],
     crc: u32,
 }
@@ -108,6 +110,6 @@ impl Fields {
         let magic = reader.u64()?.to_le_bytes();
         let _zero = reader.u32()?;
         let crc = reader.u32()?;
-        Ok(Fields { footer: Footer { top_index, properties }, version, magic, crc })
+        Ok(Fields { footer: Footer { version, top_index, properties }, magic, crc })
     }
 }

@@ -8,39 +8,64 @@ use env::SimDisk;
 
 use super::Table;
 use super::block::{Block, BlockCursor, Decoded, Handle, TRAILER_BYTES};
+use super::compression::{Compression, decompress};
+use super::data::{DataBlock, DataCursor};
+use super::filter;
 use super::footer::FOOTER_BYTES;
 use super::index::{PartitionHandle, decode_handle};
 use super::position::Position;
 use crate::Result;
 
-/// Reads the contents of a block in all ways there are.
+/// Reads the contents of a block in all ways there are: as an index, as data of both formats, and
+/// as something compressed that holds data.
 pub fn table_block(contents: &[u8]) {
-    if let Ok(block) = Block::new(Bytes::copy_from_slice(contents)) {
-        let _ = read_block(block);
+    let bytes = Bytes::copy_from_slice(contents);
+    if let Ok(block) = Block::new(bytes.clone()) {
+        let _ = read_index(block);
+    }
+    for format_version in [1, 2] {
+        if let Ok(block) = DataBlock::decode(format_version, bytes.clone()) {
+            let _ = read_data(block);
+        }
+    }
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        if let Ok(block) = decompress(compression, contents).and_then(DataBlock::new) {
+            let _ = read_data(block);
+        }
     }
 }
 
-fn read_block(block: Block) -> Decoded<()> {
+fn read_index(block: Block) -> Decoded<()> {
     let mut cursor = BlockCursor::new(block);
+    let mut is_valid = cursor.seek_first()?;
+    while is_valid {
+        let _ = (cursor.position(), cursor.value(), cursor.offset());
+        is_valid = cursor.next()?;
+    }
+    Ok(())
+}
+
+fn read_data(block: DataBlock) -> Decoded<()> {
+    let mut cursor = DataCursor::new(block.clone());
     let mut is_valid = cursor.seek_first()?;
     let mut keys = Vec::new();
     while is_valid {
         keys.push((cursor.position().key.to_vec(), cursor.position().ts()));
-        let _ = (cursor.value(), cursor.shared_value());
+        let _ = cursor.value();
         is_valid = cursor.next()?;
     }
-    // Going back costs an interval per step, and the intervals here may be as long as the block.
     keys.truncate(64);
     for (key, ts) in &keys {
         cursor.seek(Position::new(key, *ts))?;
         cursor.prev()?;
         cursor.next()?;
+        if let Some(hit) = block.find(key, filter::hash(key), *ts)? {
+            let _ = block.clone().into_value(hit);
+        }
     }
     is_valid = cursor.seek_last()?;
-    for _ in 0..64 {
-        if is_valid {
-            is_valid = cursor.prev()?;
-        }
+    while is_valid {
+        is_valid = cursor.prev()?;
     }
     Ok(())
 }
@@ -72,7 +97,7 @@ fn read_table(disk: &SimDisk) -> Result<()> {
     let mut scan = table.scan_reverse(KeyRange::all());
     while let Ok(Some(_)) = scan.next() {}
     for (key, ts) in &keys {
-        let _ = table.get(key, *ts);
+        let _ = table.get(key, filter::hash(key), *ts);
         let mut cursor = table.cursor();
         let _ = cursor.seek(key, *ts);
         let _ = cursor.prev();
@@ -118,7 +143,7 @@ fn values(bytes: &mut [u8], handle: Handle) -> Vec<Bytes> {
     let (mut cursor, mut values) = (BlockCursor::new(block), Vec::new());
     let mut moved = cursor.seek_first();
     while let Ok(true) = moved {
-        values.extend(cursor.shared_value());
+        values.push(Bytes::copy_from_slice(cursor.value().as_put().unwrap_or_default()));
         moved = cursor.next();
     }
     values

@@ -1,5 +1,5 @@
-//! Sorted, immutable table files: what a checkpoint writes today and what the levels of the LSM
-//! tree will be made of.
+//! Sorted, immutable table files: what a flush writes, and what the levels of the LSM tree are made
+//! of.
 //!
 //! A table holds entries (user key, timestamp, value or tombstone) sorted by key ascending and, in
 //! one key, by timestamp descending, so that the newest comes first and a read at a timestamp is
@@ -26,9 +26,10 @@
 //! memory, however large the table grows. Small tables pay some fifty bytes for having only one
 //! code path.
 //!
-//! The bytes are drawn where they are encoded: `block` (entries, blocks, checksums), `filter`,
-//! `properties` and `footer`. Integers are little-endian; only the timestamp inside a key is
-//! big-endian, because it is compared byte by byte. `testdata/small.txt` shows a whole table.
+//! The bytes are drawn where they are encoded: `block` (index blocks, checksums), `data`,
+//! `compression`, `filter`, `properties` and `footer`. Integers are little-endian; only the
+//! timestamp inside an index key is big-endian, because it is compared byte by byte.
+//! `testdata/small.txt` shows a whole table.
 //!
 //! # Invariants
 //! * Positions (key, timestamp) rise strictly from entry to entry, through the whole file.
@@ -45,13 +46,15 @@
 //! fails to open.
 //!
 //! # Not here
-//! Compression (its byte is in the format; LZ4 and zstd are reserved), a cache of data blocks,
-//! values stored apart from their keys (a kind is reserved). References: LevelDB
+//! Values stored apart from their keys (a kind is reserved). References: LevelDB
 //! `doc/table_format.md`, RocksDB's partitioned index and filters.
 
 mod block;
+mod block_cache;
 mod builder;
+mod compression;
 mod cursor;
+mod data;
 mod describe;
 mod filter;
 mod footer;
@@ -59,6 +62,8 @@ mod index;
 mod position;
 mod properties;
 mod reader;
+mod separators;
+mod stats;
 mod verify;
 
 #[cfg(any(test, fuzzing))]
@@ -66,12 +71,15 @@ pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
+pub use block_cache::BlockCache;
 pub use builder::{TableBuilder, TableOptions, TableSummary};
+pub use compression::Compression;
 pub use cursor::{Entry, Scan, TableCursor};
 pub use describe::{BlockLine, BlockRole, TableDescription};
 pub use filter::hash as key_hash;
 pub use footer::FORMAT_VERSION;
 pub(crate) use position::common_prefix;
 pub use properties::{TableBounds, TableProperties};
-pub use reader::{Found, Table};
+pub use reader::{Found, Table, TableContext};
+pub use stats::{TableCounts, TableStats};
 pub use verify::Verified;

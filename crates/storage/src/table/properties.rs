@@ -12,6 +12,11 @@
 //!  tag  4 bytes of user keys   varint     tag 10 last user key        bytes   | only if there
 //!  tag  5 bytes of values      varint     tag 11 oldest timestamp     varint  | are entries
 //!  tag  6 data blocks          varint     tag 12 newest timestamp     varint /
+//!
+//!  tag 13 bytes of data blocks before compression      varint  \
+//!  tag 14 user keys with more than one entry           varint   | since format 2
+//!  tag 15 bytes of keys and values that are not the    varint  /
+//!         newest of their key
 //! ```
 //!
 //! A reader skips tags that it does not know: properties can be added without a new format.
@@ -25,6 +30,7 @@ use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
 use super::block::{Decoded, Flaw};
+use crate::Value;
 
 /// What a table says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,6 +51,13 @@ pub struct TableProperties {
     pub partitions: u64,
     /// The program that wrote the table.
     pub creator: String,
+    /// Bytes of the contents of all data blocks, before compression; 0 in a table of format 1.
+    pub raw_bytes: u64,
+    /// Number of user keys with more than one entry; 0 in a table of format 1.
+    pub multiple_keys: u64,
+    /// Bytes of keys and values of entries that are not the newest of their key in this table:
+    /// what compaction could drop once the watermark has passed; 0 in a table of format 1.
+    pub superseded_bytes: u64,
     /// Where the entries lie; `None` if there are none.
     pub bounds: Option<TableBounds>,
 }
@@ -70,6 +83,32 @@ impl TableBounds {
 }
 
 impl TableProperties {
+    /// Returns the number of entries that are not the newest of their key in this table.
+    pub fn superseded(&self) -> u64 {
+        self.entries.saturating_sub(self.distinct_keys)
+    }
+
+    /// Counts one more entry. `is_multiple` says of the last key whether it had several.
+    pub(crate) fn count(
+        &mut self,
+        is_new_key: bool,
+        is_multiple: &mut bool,
+        key: &[u8],
+        value: Value<'_>,
+    ) {
+        let value_len = value.as_put().map_or(0, <[u8]>::len) as u64;
+        self.entries += 1;
+        self.distinct_keys += u64::from(is_new_key);
+        self.tombstones += u64::from(value == Value::Tombstone);
+        self.key_bytes += key.len() as u64;
+        self.value_bytes += value_len;
+        if !is_new_key {
+            self.multiple_keys += u64::from(!*is_multiple);
+            self.superseded_bytes += key.len() as u64 + value_len;
+        }
+        *is_multiple = !is_new_key;
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let numbers = [
@@ -90,6 +129,10 @@ impl TableProperties {
             put_field(&mut out, 10, &bounds.last_key);
             put_number(&mut out, 11, bounds.ts_min.raw());
             put_number(&mut out, 12, bounds.ts_max.raw());
+        }
+        let numbers = [self.raw_bytes, self.multiple_keys, self.superseded_bytes];
+        for (tag, number) in (13..).zip(numbers) {
+            put_number(&mut out, tag, number);
         }
         out
     }
@@ -116,6 +159,8 @@ impl TableProperties {
             let value = reader.varint().ok().filter(|_| reader.is_empty());
             value.ok_or_else(|| Flaw::new(0, format!("property {tag} is not a number")))
         };
+        // What the first format does not have.
+        let newer = |tag: u64| if fields.contains_key(&tag) { number(tag) } else { Ok(0) };
         let entries = number(1)?;
         let bounds = if entries > 0 {
             let bounds = TableBounds {
@@ -140,6 +185,9 @@ impl TableProperties {
             data_blocks: number(6)?,
             partitions: number(7)?,
             creator: String::from_utf8_lossy(bytes(8)?).into_owned(),
+            raw_bytes: newer(13)?,
+            multiple_keys: newer(14)?,
+            superseded_bytes: newer(15)?,
             bounds,
         })
     }

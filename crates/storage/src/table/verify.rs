@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::block::{Block, BlockCursor, Handle};
+use super::block::Handle;
 use super::cursor::{ReadAhead, Window};
+use super::data::{DataBlock, DataCursor, tag_of};
 use super::filter::{self, Filter};
 use super::position::Position;
 use super::properties::{TableBounds, TableProperties};
@@ -43,15 +44,22 @@ impl Table {
             },
             end: 0,
             last_key: Vec::new(),
+            is_multiple: false,
             separator: None,
         };
-        for partition in &inner.partitions {
-            check.partition(partition)?;
+        for (number, partition) in inner.partitions.iter().enumerate() {
+            check.partition(number, partition)?;
         }
         if let (Some(bounds), Some(last)) =
             (&mut check.found.bounds, Position::decode(&check.last_key))
         {
             bounds.last_key = Bytes::copy_from_slice(last.key);
+        }
+        if inner.footer.version == 1 {
+            let TableProperties { raw_bytes, multiple_keys, superseded_bytes, .. } =
+                inner.properties;
+            check.found =
+                TableProperties { raw_bytes, multiple_keys, superseded_bytes, ..check.found };
         }
         check.expect(check.found == inner.properties, inner.footer.properties.offset, || {
             format!("the properties are {:?}, the blocks hold {:?}", inner.properties, check.found)
@@ -68,65 +76,56 @@ struct Check<'a> {
     found: TableProperties,
     /// Where the next block has to begin.
     end: u64,
-    /// The encoded key of the last entry.
+    /// The encoded key of the last entry, and whether its user key has more than one.
     last_key: Vec<u8>,
+    is_multiple: bool,
     /// The encoded key that the next entry has to be after.
     separator: Option<Vec<u8>>,
 }
 
 impl Check<'_> {
-    fn partition(&mut self, partition: &Partition) -> Result<()> {
+    fn partition(&mut self, number: usize, partition: &Partition) -> Result<()> {
         let (filter_handle, index_handle) = (partition.handle.filter, partition.handle.index);
-        let filter = Filter::new(self.inner.contents(filter_handle)?)
-            .map_err(at(&self.inner.path, filter_handle.offset))?;
         // What a point read left in memory is not what is to be checked, so read it again.
-        let mut index = BlockCursor::new(self.inner.entries(index_handle)?);
-        let flaw = at(&self.inner.path, index_handle.offset);
-        let mut is_valid = index.seek_first().map_err(&flaw)?;
-        self.expect(is_valid, index_handle.offset, || "the index of a partition is empty".into())?;
-        while is_valid {
-            let handle = self.inner.data_handle(&index, index_handle.offset)?;
-            self.data_block(handle, &filter)?;
-            let covers = Position::decode(&self.last_key) <= Some(index.position());
-            self.expect(covers, index_handle.offset + index.offset() as u64, || {
+        let metadata = self.inner.read_metadata(partition)?;
+        for (at, &handle) in metadata.handles().iter().enumerate() {
+            self.data_block(handle, metadata.filter.as_ref())?;
+            let separator = metadata.separators.get(at);
+            let covers = Position::decode(&self.last_key) <= Some(separator);
+            self.expect(covers, index_handle.offset, || {
                 "a separator is before the last entry of its block".into()
             })?;
-            self.separator = Some(index.encoded_key().to_vec());
-            is_valid = index.next().map_err(&flaw)?;
+            self.separator = Some(metadata.separators.encoded(at).to_vec());
         }
         self.contiguous(filter_handle)?;
         self.contiguous(index_handle)?;
         self.found.partitions += 1;
-        let is_same = self.separator.as_deref() == Some(&partition.separator[..]);
+        let is_same = self.separator.as_deref() == Some(self.inner.top.encoded(number));
         self.expect(is_same, self.inner.footer.top_index.offset, || {
             "the top index separates a partition where its index does not".into()
         })
     }
 
-    fn data_block(&mut self, handle: Handle, filter: &Filter) -> Result<()> {
+    fn data_block(&mut self, handle: Handle, filter: Option<&Filter>) -> Result<()> {
         self.contiguous(handle)?;
         let flaw = at(&self.inner.path, handle.offset);
-        let block = Block::new(self.window.block(self.inner, handle)?);
-        let mut cursor = BlockCursor::new(block.map_err(&flaw)?);
+        let contents = self.window.block(self.inner, handle)?;
+        self.found.raw_bytes += contents.len() as u64;
+        let block = DataBlock::decode(self.inner.footer.version, contents).map_err(&flaw)?;
+        let mut cursor = DataCursor::new(block);
         let mut is_valid = cursor.seek_first().map_err(&flaw)?;
-        self.expect(is_valid, handle.offset, || "a data block is empty".into())?;
-        let mut restarts = 0;
         while is_valid {
             let offset = handle.offset + cursor.offset() as u64;
-            let restart = cursor.block().restarts().get(restarts).map(|at| u32::from_le_bytes(*at));
-            let is_at_restart = restart == Some(cursor.offset() as u32);
-            restarts += usize::from(is_at_restart);
-            self.expect(!is_at_restart || cursor.shared() == 0, offset, || {
-                "an entry at a restart shares bytes with the one before it".into()
+            let hash = filter::hash(cursor.position().key);
+            let tag = cursor.block().tags().get(cursor.number());
+            self.expect(tag.is_none_or(|&tag| tag == tag_of(hash)), offset, || {
+                "the tag of an entry is not that of its key".into()
             })?;
-            self.entry(cursor.position(), cursor.value(), filter, offset)?;
+            self.entry(cursor.position(), hash, cursor.value(), filter, offset)?;
             self.last_key.clear();
-            self.last_key.extend_from_slice(cursor.encoded_key());
+            cursor.position().encode(&mut self.last_key);
             is_valid = cursor.next().map_err(&flaw)?;
         }
-        self.expect(restarts == cursor.block().restarts().len(), handle.offset, || {
-            "a restart points into an entry".into()
-        })?;
         self.found.data_blocks += 1;
         Ok(())
     }
@@ -134,8 +133,9 @@ impl Check<'_> {
     fn entry(
         &mut self,
         position: Position<'_>,
+        hash: u64,
         value: Value<'_>,
-        filter: &Filter,
+        filter: Option<&Filter>,
         offset: u64,
     ) -> Result<()> {
         let last = Position::decode(&self.last_key);
@@ -145,7 +145,7 @@ impl Check<'_> {
             self.expect(is_after, offset, || "an entry is not after its separator".into())?;
         }
         let is_new_key = last.is_none_or(|last| last.key != position.key);
-        let is_in_filter = filter.may_contain(filter::hash(position.key));
+        let is_in_filter = filter.is_none_or(|filter| filter.may_contain(hash));
         self.expect(is_in_filter, offset, || "a key is not in its filter".into())?;
         let ts = position.ts();
         let bounds = self.found.bounds.get_or_insert_with(|| {
@@ -154,12 +154,8 @@ impl Check<'_> {
         });
         (bounds.ts_min, bounds.ts_max) = (bounds.ts_min.min(ts), bounds.ts_max.max(ts));
         self.verified.entries += 1;
-        self.verified.filter_lookups += 1;
-        self.found.entries += 1;
-        self.found.distinct_keys += u64::from(is_new_key);
-        self.found.tombstones += u64::from(value == Value::Tombstone);
-        self.found.key_bytes += position.key.len() as u64;
-        self.found.value_bytes += value.as_put().map_or(0, <[u8]>::len) as u64;
+        self.verified.filter_lookups += u64::from(filter.is_some());
+        self.found.count(is_new_key, &mut self.is_multiple, position.key, value);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::Error;
 use crate::table::BlockRole;
 use crate::table::block::{Block, BlockBuilder, BlockCursor};
+use crate::table::data::{DataBlock, DataBlockBuilder, DataCursor};
 use crate::table::fuzzing::make_checksums_right;
 use crate::table::position::Position;
 
@@ -26,7 +27,7 @@ fn read_everything(disk: &SimDisk, model: &Model) -> crate::Result<Vec<Owned>> {
     assert_eq!(found, reversed);
     for ((key, inverted_ts), value) in model {
         let ts = Timestamp::from_raw(!inverted_ts);
-        let got = table.get(key, ts)?;
+        let got = get(&table, key, ts)?;
         assert_eq!(
             got.map(|found| (found.ts, found.value.map(Vec::from))),
             Some((ts, value.clone()))
@@ -42,10 +43,9 @@ fn check_is_damage(disk: &SimDisk, what: &str) {
     }
 }
 
-#[test]
-fn every_flipped_bit_is_found_and_none_is_believed() {
+fn check_every_bit(options: TableOptions) {
     let (disk, model) = (SimDisk::new(), small_model());
-    build(&disk, &model, tiny_blocks());
+    build(&disk, &model, options);
     let expected: Vec<Owned> = model.clone().into_iter().collect();
     assert_eq!(read_everything(&disk, &model).unwrap(), expected);
     let len = disk.read_file(PATH).unwrap().len() as u64;
@@ -64,6 +64,20 @@ fn every_flipped_bit_is_found_and_none_is_believed() {
             assert!(lines.iter().any(|line| line.damage.is_some()), "{what}");
         }
         disk.flip_bit(PATH, offset, bit).unwrap();
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found_and_none_is_believed() {
+    check_every_bit(tiny_blocks());
+    // Blocks that are large enough to be compressed, and no filter.
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        check_every_bit(TableOptions {
+            block_bytes: 400,
+            compression,
+            filter_bits_per_key: 0,
+            ..tiny_blocks()
+        });
     }
 }
 
@@ -88,7 +102,8 @@ fn a_block_in_the_place_of_another_is_not_believed() {
     // Two blocks of the same length and shape: a write that went to the wrong place.
     let disk = SimDisk::new();
     let entry = |number: u8| ((vec![b'k', number], !7), Some(vec![number; 40]));
-    build(&disk, &(0..8).map(entry).collect(), tiny_blocks());
+    let options = TableOptions { compression: Compression::None, ..tiny_blocks() };
+    build(&disk, &(0..8).map(entry).collect(), options);
     let lines = open(&disk).unwrap().describe().unwrap().blocks;
     let (first, second) = (&lines[0], &lines[1]);
     assert_eq!((first.role, first.bytes), (second.role, second.bytes));
@@ -103,28 +118,28 @@ fn a_block_in_the_place_of_another_is_not_believed() {
 }
 
 #[test]
-fn a_newer_format_and_a_compressed_block_are_refused_by_name() {
+fn a_newer_format_and_a_newer_compression_are_refused_by_name() {
     let disk = SimDisk::new();
     build(&disk, &small_model(), tiny_blocks());
     let bytes = disk.read_file(PATH).unwrap();
     let mut newer = bytes.clone();
     let footer = newer.len() - 48;
-    newer[footer + 12] = 2;
+    newer[footer + 12] = 3;
     let crc = base::checksum::of(&[&newer[footer..footer + 44]]);
     newer[footer + 44..].copy_from_slice(&crc.to_le_bytes());
     disk.write_file(PATH, &newer).unwrap();
-    assert!(matches!(open(&disk), Err(Error::NewerFormat { found: 2, known: 1, .. })));
+    assert!(matches!(open(&disk), Err(Error::NewerFormat { found: 3, known: 2, .. })));
 
     disk.write_file(PATH, &bytes).unwrap();
     let first = open(&disk).unwrap().describe().unwrap().blocks[0].clone();
     let mut compressed = bytes;
     let trailer = first.bytes as usize - 5;
-    compressed[trailer] = 2;
+    compressed[trailer] = 3;
     let crc = base::checksum::of(&[&compressed[..=trailer], &0u64.to_le_bytes()]);
     compressed[trailer + 1..trailer + 5].copy_from_slice(&crc.to_le_bytes());
     disk.write_file(PATH, &compressed).unwrap();
-    let refused = open(&disk).unwrap().get(b"", Timestamp::MAX).unwrap_err().to_string();
-    assert!(refused.contains("zstd") && refused.contains("newer program"), "{refused}");
+    let refused = get(&open(&disk).unwrap(), b"", Timestamp::MAX).unwrap_err().to_string();
+    assert!(refused.contains("method 3") && refused.contains("newer program"), "{refused}");
 }
 
 #[test]
@@ -133,7 +148,12 @@ fn a_read_error_is_an_error_and_the_next_read_succeeds() {
     // More than the read-ahead takes at once.
     let entry = |number: u16| ((number.to_be_bytes().to_vec(), !7), Some(vec![1; 500]));
     let model: Model = (0..1000).map(entry).collect();
-    build(&disk, &model, TableOptions { index_block_bytes: 500, ..TableOptions::default() });
+    let options = TableOptions {
+        index_block_bytes: 500,
+        compression: Compression::None,
+        ..TableOptions::default()
+    };
+    build(&disk, &model, options);
     let table = open(&disk).unwrap();
     disk.count_reads(true);
     for number in 0..8 {
@@ -179,32 +199,46 @@ fn verify_finds_what_no_checksum_can() {
     };
     // See testdata/small.txt for the bytes.
     check(BlockRole::Filter, |filter| filter[..64].fill(0), "a key is not in its filter");
-    check(BlockRole::Data, |block| block[2] = 0x36, "unknown kind 2");
+    check(BlockRole::Data, |block| block[1] = 2, "unknown kind 2");
+    check(BlockRole::Data, |block| block[25] ^= 1, "the tag of an entry");
     check(BlockRole::Index, |block| block[10] = 0, "a separator is before the last entry");
-    check(BlockRole::TopIndex, |block| block[3] = b'z', "the top index points to no partition");
+    check(BlockRole::TopIndex, |block| block[3] = b'z', "out of order or points to no block");
     check(BlockRole::TopIndex, |block| block[4] = b'z', "the top index separates a partition");
     check(BlockRole::Properties, |block| block[2] += 1, "the properties are");
 }
 
 #[test]
 fn an_entry_at_a_restart_cannot_share_with_one_that_a_seek_has_not_seen() {
-    let mut builder = BlockBuilder::new(2);
+    let mut builder = DataBlockBuilder::new(2, true);
     for number in 0..4u8 {
-        let mut key = Vec::new();
-        Position::new(&[b'k', number], Timestamp::ZERO).encode(&mut key);
-        builder.add(&key, Value::Put(b"v"));
+        let key = [b'k', number];
+        builder.add(Position::new(&key, Timestamp::ZERO), key_hash(&key), Value::Put(b"v"));
     }
-    let mut bytes = Vec::new();
-    let len = builder.finish(&mut bytes, 0).len as usize;
-    let contents = &mut bytes[..len];
-    let restart = u32::from_le_bytes(contents[len - 8..len - 4].try_into().unwrap()) as usize;
-    assert_eq!(contents[restart..restart + 4], [0, 10, 4, b'k']);
-    contents[restart..restart + 3].copy_from_slice(&[1, 9, 8]);
-    let mut cursor = BlockCursor::new(Block::new(contents.to_vec().into()).unwrap());
+    let mut contents = Vec::new();
+    builder.finish(&mut contents);
+    // An entry of whole key and one that shares a byte, twice.
+    assert_eq!(contents[25..28], [0, 8, 0], "the third entry has its whole key");
+    contents[25..27].copy_from_slice(&[1, 4]);
+    let block = DataBlock::new(contents.into()).unwrap();
+    assert!(block.find(&[b'k', 3], key_hash(&[b'k', 3]), Timestamp::MAX).is_err());
+    let mut cursor = DataCursor::new(block);
     // The cursor is on an entry before each, and could take bytes from that one's key.
     assert!(cursor.seek_first().unwrap());
-    assert!(cursor.seek(Position::new(&[b'k', 0], Timestamp::ZERO)).is_err());
+    assert!(cursor.seek(Position::new(&[b'k', 3], Timestamp::ZERO)).is_err());
     assert!(cursor.seek_first().unwrap());
     assert!(cursor.seek_last().is_err());
     assert!(!cursor.is_valid());
+}
+
+#[test]
+fn an_index_entry_at_the_start_cannot_share() {
+    let mut builder = BlockBuilder::new(2);
+    let mut key = Vec::new();
+    Position::new(b"k", Timestamp::ZERO).encode(&mut key);
+    builder.add(&key, Value::Put(b"v"));
+    let mut bytes = Vec::new();
+    let len = builder.finish(&mut bytes, 0).len as usize;
+    bytes.truncate(len);
+    bytes[0] = 1;
+    assert!(BlockCursor::new(Block::new(bytes.into()).unwrap()).seek_first().is_err());
 }

@@ -1,10 +1,11 @@
 //! A small table on paper, byte by byte, so that a change of the format cannot go unnoticed.
 //!
 //! `testdata/small.txt` is what the current builder writes. `UPDATE_SCRIPTS=1 cargo test -p storage
-//! golden` writes it anew, for review. `testdata/format_1.table` is the same table as the first
-//! format wrote it: it is never written again, and has to open for ever.
+//! golden` writes it anew, for review. `testdata/format_1.table` and `format_2.table` are the same
+//! table as these formats wrote it, `format_2_zstd.table` as the second one did with the other
+//! compression: they are never written again, and have to open for ever.
 //!
-//! The printer here decodes by the drawings in `block`, `filter`, `index`, `properties` and
+//! The printer here decodes by the drawings in `block`, `data`, `filter`, `index`, `properties` and
 //! `footer`, on purpose without their code.
 
 #![expect(clippy::disallowed_methods, reason = "the golden files lie in the repository")]
@@ -17,9 +18,12 @@ use base::codec::Reader;
 use base::text::escape;
 
 use super::*;
+use crate::table::BlockLine;
 
 const TEXT: &str = "small.txt";
 const FORMAT_1: &str = "format_1.table";
+const FORMAT_2: &str = "format_2.table";
+const FORMAT_2_ZSTD: &str = "format_2_zstd.table";
 
 fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/table/testdata").join(name)
@@ -37,8 +41,14 @@ fn a_small_table_is_written_as_on_paper() {
     let printed = print_table(&bytes);
     if is_update() {
         std::fs::write(testdata(TEXT), &printed).unwrap();
-        if !testdata(FORMAT_1).exists() {
-            std::fs::write(testdata(FORMAT_1), &bytes).unwrap();
+        if !testdata(FORMAT_2).exists() {
+            std::fs::write(testdata(FORMAT_2), &bytes).unwrap();
+        }
+        if !testdata(FORMAT_2_ZSTD).exists() {
+            let disk = SimDisk::new();
+            let compression = Compression::Zstd;
+            build(&disk, &small_model(), TableOptions { compression, ..tiny_blocks() });
+            std::fs::write(testdata(FORMAT_2_ZSTD), disk.read_file(PATH).unwrap()).unwrap();
         }
     }
     let expected = std::fs::read_to_string(testdata(TEXT)).unwrap();
@@ -46,18 +56,30 @@ fn a_small_table_is_written_as_on_paper() {
 }
 
 #[test]
-fn the_first_format_opens_for_ever() {
-    let bytes = std::fs::read(testdata(FORMAT_1)).unwrap();
-    let disk = SimDisk::new();
-    disk.write_file(PATH, &bytes).unwrap();
-    let table = open(&disk).unwrap();
-    table.verify().unwrap();
-    let (mut scan, mut found) = (table.scan(KeyRange::all()), Model::new());
-    while let Some(entry) = scan.next().unwrap() {
-        found.extend([owned(entry)]);
+fn every_format_opens_for_ever() {
+    for (name, format_version) in [(FORMAT_1, 1), (FORMAT_2, 2), (FORMAT_2_ZSTD, 2)] {
+        let bytes = std::fs::read(testdata(name)).unwrap();
+        let disk = SimDisk::new();
+        disk.write_file(PATH, &bytes).unwrap();
+        let table = open(&disk).unwrap();
+        table.verify().unwrap();
+        let (mut scan, mut found) = (table.scan(KeyRange::all()), Model::new());
+        while let Some(entry) = scan.next().unwrap() {
+            found.extend([owned(entry)]);
+        }
+        assert_eq!(found, small_model(), "{name}");
+        for ((key, inverted_ts), value) in small_model() {
+            let ts = Timestamp::from_raw(!inverted_ts);
+            let expected = Found { ts, value: value.map(bytes::Bytes::from) };
+            assert_eq!(get(&table, &key, ts).unwrap(), Some(expected), "{name}");
+        }
+        assert_eq!(table.properties().creator, "holm test");
+        let description = table.describe().unwrap();
+        assert_eq!(description.format_version, format_version);
+        assert!(description.blocks.iter().all(|line| line.damage.is_none()), "{name}");
+        let is_zstd = |line: &BlockLine| line.compression == Compression::Zstd;
+        assert_eq!(description.blocks.iter().any(is_zstd), name == FORMAT_2_ZSTD);
     }
-    assert_eq!(found, small_model());
-    assert_eq!(table.properties().creator, "holm test");
 }
 
 /// Prints bytes with their offset, in hexadecimal, and with their meaning.
@@ -101,12 +123,62 @@ impl<'a> Printer<'a> {
     }
 
     fn trailer(&mut self) {
-        self.take(1, "compression: none");
+        let names = ["none", "LZ4", "Zstandard"];
+        self.take(1, format!("compression: {}", names[usize::from(self.bytes[self.at])]));
         self.take(4, "crc32c, masked");
     }
 
-    /// Prints a block of entries whose contents end at `end`, and returns the values.
-    fn entries(&mut self, end: usize, is_index: bool) -> Vec<&'a [u8]> {
+    /// Prints a data block whose stored contents end at `end`.
+    fn data(&mut self, end: usize) {
+        if self.bytes[end] != 0 {
+            self.number(4, "bytes before compression:");
+            self.take(end - self.at, "compressed");
+            return;
+        }
+        let [interval, flags] = self.bytes[end - 2..end].try_into().unwrap();
+        let count = u32::from_le_bytes(self.bytes[end - 6..end - 2].try_into().unwrap()) as usize;
+        assert_eq!(flags, 1, "a small block has tags and narrow offsets");
+        let start = self.at;
+        let entries_end = end - 6 - 3 * count;
+        let offset = |number: usize| {
+            let at = entries_end + 2 * number;
+            let offset = u16::from_le_bytes(self.bytes[at..at + 2].try_into().unwrap());
+            if number == count { entries_end } else { start + usize::from(offset) }
+        };
+        let ends: Vec<usize> = (1..=count).map(offset).collect();
+        let mut base = Vec::new();
+        for (number, entry_end) in ends.into_iter().enumerate() {
+            let mut reader = Reader::new(&self.bytes[self.at..]);
+            let shared = reader.varint().unwrap() as usize;
+            let rest = reader.varint().unwrap() as usize;
+            let header = self.bytes.len() - self.at - reader.rest().len();
+            let (rest, kind) = (rest >> 2, ["value", "tombstone"][rest & 3]);
+            self.take(header, format!("entry: shared {shared}, rest {rest}, {kind}"));
+            self.number(8, "  timestamp");
+            let key = [&base[..shared], &self.bytes[self.at..self.at + rest]].concat();
+            if rest > 0 {
+                self.take(rest, format!("  {}", escape(&key)));
+            }
+            if number.is_multiple_of(usize::from(interval)) {
+                assert_eq!(shared, 0);
+                base = key;
+            }
+            let value = &self.bytes[self.at..entry_end];
+            if !value.is_empty() {
+                self.take(value.len(), format!("  {}", escape(value)));
+            }
+        }
+        for _ in 0..count {
+            self.number(2, "offset of an entry");
+        }
+        self.take(count, "tags");
+        self.number(4, "entries:");
+        self.number(1, "interval:");
+        self.take(1, "flags: tags");
+    }
+
+    /// Prints an index block whose contents end at `end`, and returns the values.
+    fn index(&mut self, end: usize) -> Vec<&'a [u8]> {
         let count = u32::from_le_bytes(self.bytes[end - 4..end].try_into().unwrap()) as usize;
         let entries_end = end - 4 - 4 * count;
         let (mut key, mut values) = (Vec::new(), Vec::new());
@@ -118,31 +190,26 @@ impl<'a> Printer<'a> {
                 reader.varint().unwrap() as usize,
             );
             let header = self.bytes.len() - self.at - reader.rest().len();
-            let kind = match tag & 3 {
-                0 => format!("value of {} bytes", tag >> 2),
-                kind => ["", "tombstone"][kind].to_owned(),
-            };
-            let what = if is_index { "separator" } else { "entry" };
-            self.take(header, format!("{what}: shared {shared}, unshared {unshared}, {kind}"));
+            assert_eq!(tag & 3, 0);
+            let value_len = tag >> 2;
+            let meaning = format!("value of {value_len} bytes");
+            self.take(
+                header,
+                format!("separator: shared {shared}, unshared {unshared}, {meaning}"),
+            );
             key.truncate(shared);
             key.extend_from_slice(&self.bytes[self.at..self.at + unshared]);
             let (user_key, suffix) = key.split_at(key.len() - 8);
             let ts = !u64::from_be_bytes(suffix.try_into().unwrap());
             let meaning = format!("  {} @{ts}", escape(user_key));
             self.take(unshared, meaning);
-            values.push(&self.bytes[self.at..self.at + (tag >> 2)]);
-            if is_index {
-                let (mut reader, mut numbers) = (Reader::new(values[values.len() - 1]), Vec::new());
-                while !reader.is_empty() {
-                    numbers.push(reader.varint().unwrap().to_string());
-                }
-                let names = ["", "", "  at, length: ", "  filter at, length, index length: "];
-                let meaning = format!("{}{}", names[numbers.len()], numbers.join(", "));
-                self.take(tag >> 2, meaning);
-            } else if tag >> 2 > 0 {
-                let value = self.bytes[self.at..self.at + (tag >> 2)].to_vec();
-                self.take(tag >> 2, format!("  {}", base::text::escape_short(&value, 24)));
+            values.push(&self.bytes[self.at..self.at + value_len]);
+            let (mut reader, mut numbers) = (Reader::new(values[values.len() - 1]), Vec::new());
+            while !reader.is_empty() {
+                numbers.push(reader.varint().unwrap().to_string());
             }
+            let names = ["", "", "  at, length: ", "  filter at, length, index length: "];
+            self.take(value_len, format!("{}{}", names[numbers.len()], numbers.join(", ")));
         }
         for _ in 0..count {
             self.number(4, "restart at");
@@ -174,7 +241,7 @@ fn print_table(bytes: &[u8]) -> String {
 
     printer.at = top_at;
     printer.head("top index");
-    let partitions = printer.entries(top_at + top_len, true);
+    let partitions = printer.index(top_at + top_len);
     printer.trailer();
     let top_index = std::mem::take(&mut printer.out);
 
@@ -203,7 +270,7 @@ fn print_table(bytes: &[u8]) -> String {
         printer.at = index_at;
         let before = std::mem::take(&mut printer.out);
         printer.head(&format!("partition {number}: index"));
-        let handles = printer.entries(index_at + index_len, true);
+        let handles = printer.index(index_at + index_len);
         printer.trailer();
         let (index, index_end) = (std::mem::replace(&mut printer.out, before), printer.at);
 
@@ -212,7 +279,7 @@ fn print_table(bytes: &[u8]) -> String {
             let [at, len] = varints(handle);
             assert_eq!(printer.at, at);
             printer.head(&format!("partition {number}: data"));
-            printer.entries(at + len, false);
+            printer.data(at + len);
             printer.trailer();
         }
         printer.head(&format!("partition {number}: filter"));

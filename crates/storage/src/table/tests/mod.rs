@@ -1,16 +1,21 @@
 //! Tables against a `BTreeMap`, against damage, and against their own bytes on paper.
 
+mod cached;
 mod damage;
 mod golden;
 mod model;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use base::Timestamp;
 use env::{Disk, OpenMode, SimDisk};
 
-use super::{Entry, Table, TableBuilder, TableOptions, TableSummary};
+use super::{
+    BlockCache, Compression, Entry, Found, Table, TableBuilder, TableContext, TableOptions,
+    TableSummary, key_hash,
+};
 use crate::Value;
 
 /// Entries in the order of a table: the timestamp is inverted. `None` is a tombstone.
@@ -37,6 +42,17 @@ fn build(disk: &SimDisk, model: &Model, options: TableOptions) -> TableSummary {
 
 fn open(disk: &SimDisk) -> crate::Result<Table> {
     Table::open(disk, Path::new(PATH))
+}
+
+fn get(table: &Table, key: &[u8], ts: Timestamp) -> crate::Result<Option<Found>> {
+    table.get(key, key_hash(key), ts)
+}
+
+/// Opens the table with a cache, where its filters and indexes lie, too.
+fn open_cached(disk: &SimDisk, cache_bytes: usize) -> (Table, TableContext) {
+    let cache = Some(Arc::new(BlockCache::new(cache_bytes)));
+    let context = TableContext { number: 7, cache, ..TableContext::default() };
+    (Table::open_shared(disk, Path::new(PATH), context.clone()).unwrap(), context)
 }
 
 fn owned(entry: Entry<'_>) -> Owned {
