@@ -50,6 +50,10 @@ pub struct Options {
     #[arg(long)]
     pub json: Option<PathBuf>,
 
+    /// Who reads standard output: people, or programs, which get what `--json` writes.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+
     /// Seed of all keys and values.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
@@ -65,6 +69,15 @@ pub struct Options {
     /// Loads a store in `--dir`, says so, and waits to be killed: the child of `open-after-kill`.
     #[arg(long, hide = true)]
     pub load_and_wait: Option<String>,
+}
+
+/// Who reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// People: tables.
+    Text,
+    /// Programs: one JSON value.
+    Json,
 }
 
 impl Options {

@@ -50,7 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
         Command::Repair(args) => repair::run(context, args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(context, args),
         Command::Demo(args) => demo::run(context, args),
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),

@@ -54,6 +54,10 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<TextFile>) {
     let entries = fs::read_dir(folder).expect("folders of the repository can be read");
     for entry in entries.map(|entry| entry.expect("folders of the repository can be read")) {
         let Ok(name) = entry.file_name().into_string() else { continue };
+        // In a linked work tree of git's this is a file, and says where the other one lies.
+        if name == ".git" {
+            continue;
+        }
         let path = entry.path();
         let full = format!("{prefix}{name}");
         if path.is_dir() {

@@ -83,10 +83,17 @@ fn write_file(
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let file = File::create(&partial).map_err(Failure::io(&partial, "create"))?;
-    let count = write_rows(&file, format, rows, |error| Failure::io(&partial, "write")(error))?;
-    file.sync_all().map_err(Failure::io(&partial, "sync"))?;
-    fs::rename(&partial, path).map_err(Failure::io(path, "rename the whole file to"))?;
-    Ok(count)
+    let written = write_rows(&file, format, rows, |error| Failure::io(&partial, "write")(error))
+        .and_then(|count| {
+            file.sync_all().map_err(Failure::io(&partial, "sync"))?;
+            fs::rename(&partial, path).map_err(Failure::io(path, "rename the whole file to"))?;
+            Ok(count)
+        });
+    if written.is_err() {
+        // Half a file is of no use to anybody, and on a full disk its space is needed.
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }
 
 fn write_rows(

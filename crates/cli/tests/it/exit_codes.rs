@@ -72,4 +72,8 @@ fn help_completions_and_manuals_are_there() {
     bed.ok(&["man", "pages"]);
     assert!(bed.path.join("pages/holm-scan.1").exists());
     assert!(bed.ok(&["bench", "--list"]).contains("commits"));
+    // Before the command and after it, as with all others.
+    for arguments in [["-o", "json", "bench", "--list"], ["bench", "--list", "-o", "json"]] {
+        assert!(bed.ok(&arguments).starts_with("{\"stores\": {\"holm\": "), "{arguments:?}");
+    }
 }

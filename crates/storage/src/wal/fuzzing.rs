@@ -19,7 +19,8 @@ const BASE: Lsn = Lsn(8);
 /// with the checksums of their headers and payloads made right.
 pub fn wal_record(bytes: &[u8]) {
     read(bytes);
-    let mut segment = encode_segment_header(1, BASE, ID);
+    let file_bytes = SEGMENT_HEADER_BYTES + bytes.len() as u64;
+    let mut segment = encode_segment_header(1, BASE, ID, file_bytes);
     segment.extend_from_slice(bytes);
     read(&segment);
     seal_records(&mut segment[SEGMENT_HEADER_BYTES as usize..]);

@@ -569,7 +569,8 @@ impl Batch {
     ) -> Batch {
         let mut buffer = spare.unwrap_or_default();
         buffer.clear();
-        buffer.extend_from_slice(&encode_segment_header(segment.number, base, database_id));
+        let Segment { number, file_bytes, .. } = **segment;
+        buffer.extend_from_slice(&encode_segment_header(number, base, database_id, file_bytes));
         Batch { pieces: vec![Piece { segment: segment.clone(), offset: 0, buffer }], dirty: false }
     }
 

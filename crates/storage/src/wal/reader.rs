@@ -7,10 +7,10 @@
 //! ```
 //!
 //! Records are read in order until one at X is not whole. If anything valid beyond X says `S > X`,
-//! the bytes at X were durable once: damage. Otherwise X is the end: what lies beyond is the
-//! remains of writes that were never synced. They are overwritten with zeros before the log is used
-//! again: new records could otherwise end just where an old one begins, and bring a stranger back
-//! to life.
+//! the bytes at X were durable once: damage. A file that is shorter than its header says it was
+//! made is damage, too. Otherwise X is the end: what lies beyond is the remains of writes that were
+//! never synced. They are overwritten with zeros before the log is used again: new records could
+//! otherwise end just where an old one begins, and bring a stranger back to life.
 
 use std::path::{Path, PathBuf};
 
@@ -151,6 +151,8 @@ struct Used {
     path: PathBuf,
     file: Box<dyn File>,
     file_bytes: u64,
+    /// How long the file was when the segment was begun, in bytes.
+    made_bytes: u64,
 }
 
 /// Sorts the files of the log into those in use and those prepared.
@@ -167,8 +169,8 @@ fn list_used(
         let file_bytes = file.len().map_err(Error::io(&path, "read the length of"))?;
         match read_segment_header(&*file, &path, number, database_id) {
             Ok(HeaderState::Unused) => recovered.unused.push(number),
-            Ok(HeaderState::Used { base }) => {
-                used.push(Used { number, base, path, file, file_bytes })
+            Ok(HeaderState::Used { base, file_bytes: made_bytes }) => {
+                used.push(Used { number, base, path, file, file_bytes, made_bytes })
             }
             Err(Error::Damaged { path, offset, what }) => {
                 return Ok(Err(DamagedSpan { lsn: Lsn(0), path, offset, what }));
@@ -258,6 +260,12 @@ fn read_segment(
             lsn,
             format!("a record is not whole, and one at {voucher} says it was synced"),
         ));
+    }
+    // A crash leaves a file as long as it was made. What was cut off may have held records, and
+    // nothing else would tell that they are gone.
+    if segment.file_bytes < segment.made_bytes {
+        let (left, made) = (segment.file_bytes, segment.made_bytes);
+        return Ok(damage(lsn, format!("the file was cut: {left} of {made} bytes are left")));
     }
     recovered.torn_bytes = beyond.end.0 - lsn.0;
     recovered.end.remains_end = if beyond.end > lsn { offset_of(beyond.end) as u64 } else { 0 };

@@ -1,16 +1,18 @@
 //! One file of the log: its name, its header, and how it is prepared and reused.
 //!
 //! ```text
-//!  0            8      12     16           24           32                    48
-//!  +------------+------+------+------------+------------+---------------------+---- - -
-//!  | "holm wal" | crc  | form | number     | base       | database id         | zeros to 4096
-//!  +------------+------+------+------------+------------+---------------------+---- - -
+//!  0            8      12     16       24       32                48       56
+//!  +------------+------+------+--------+--------+-----------------+--------+---- - -
+//!  | "holm wal" | crc  | form | number | base   | database id     | length | zeros to 4096
+//!  +------------+------+------+--------+--------+-----------------+--------+---- - -
 //! ```
 //!
-//! `crc` is the CRC-32C of bytes 12 to 48, `form` the format version of the log, `base` the
-//! position in the stream of the first byte after the header. The header is written together with
-//! the first records, so a segment that was prepared and not used has none: zeros, or that of the
-//! segment it was before. It fits one sector, so it is there whole or not at all.
+//! `crc` is the CRC-32C of bytes 12 to 56, `form` the format version of the log, `base` the
+//! position in the stream of the first byte after the header, `length` that of the whole file in
+//! bytes: it was durable before the header was written, so a shorter file has been cut. The header
+//! is written together with the first records, so a segment that was prepared and not used has
+//! none: zeros, or that of the segment it was before. It fits one sector, so it is there whole or
+//! not at all.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = WRITE_ALIGN as u64;
 
 const MAGIC: &[u8; 8] = b"holm wal";
 const FORMAT: u32 = 1;
-const FIELDS_END: usize = 48;
+const FIELDS_END: usize = 56;
 
 /// Zeros are written in pieces of this size, in bytes: large enough for the disk's full speed.
 const ZERO_CHUNK_BYTES: usize = 256 << 10;
@@ -56,8 +58,8 @@ pub(super) struct Segment {
 /// What a segment's first block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderState {
-    /// The segment holds the stream from `base` on.
-    Used { base: Lsn },
+    /// The segment holds the stream from `base` on, in a file that was made `file_bytes` long.
+    Used { base: Lsn, file_bytes: u64 },
     /// It was prepared and never used.
     Unused,
 }
@@ -117,7 +119,12 @@ fn create_zeroed(disk: &dyn Disk, path: &Path, file_bytes: u64) -> Result<()> {
 }
 
 /// Returns a segment's header block.
-pub(super) fn encode_segment_header(number: u64, base: Lsn, database_id: [u8; 16]) -> Vec<u8> {
+pub(super) fn encode_segment_header(
+    number: u64,
+    base: Lsn,
+    database_id: [u8; 16],
+    file_bytes: u64,
+) -> Vec<u8> {
     let mut block = Vec::with_capacity(WRITE_ALIGN);
     block.extend_from_slice(MAGIC);
     block.extend_from_slice(&[0; 4]);
@@ -125,6 +132,7 @@ pub(super) fn encode_segment_header(number: u64, base: Lsn, database_id: [u8; 16
     block.extend_from_slice(&number.to_le_bytes());
     block.extend_from_slice(&base.0.to_le_bytes());
     block.extend_from_slice(&database_id);
+    block.extend_from_slice(&file_bytes.to_le_bytes());
     let crc = checksum::of(&[&block[12..FIELDS_END]]);
     block[8..12].copy_from_slice(&crc.to_le_bytes());
     block.resize(WRITE_ALIGN, 0);
@@ -159,9 +167,10 @@ fn decode_segment_header(
     let fields = |bytes| -> std::result::Result<_, Truncated> {
         let mut reader = Reader::new(bytes);
         let magic = reader.take(8)?;
-        Ok((magic, reader.u32()?, reader.u32()?, reader.u64()?, reader.u64()?, reader.take(16)?))
+        let (crc, form, found, base) = (reader.u32()?, reader.u32()?, reader.u64()?, reader.u64()?);
+        Ok((magic, crc, form, found, base, reader.take(16)?, reader.u64()?))
     };
-    let (magic, crc, form, found, base, id) =
+    let (magic, crc, form, found, base, id, file_bytes) =
         fields(bytes).map_err(|_| "the segment's header is cut short".to_string())?;
     if magic != MAGIC || crc != checksum::of(&[&bytes[12..]]) {
         return Err("the segment's header has a bad checksum".into());
@@ -173,7 +182,7 @@ fn decode_segment_header(
         return Err("the segment belongs to another database".into());
     }
     match found.cmp(&number) {
-        std::cmp::Ordering::Equal => Ok(HeaderState::Used { base: Lsn(base) }),
+        std::cmp::Ordering::Equal => Ok(HeaderState::Used { base: Lsn(base), file_bytes }),
         // It was segment `found`, was renamed to become this one, and has not been used since.
         std::cmp::Ordering::Less => Ok(HeaderState::Unused),
         std::cmp::Ordering::Greater => Err(format!("the header is that of segment {found}")),
@@ -184,9 +193,9 @@ fn decode_segment_header(
 pub(super) fn sound_base(file: &dyn File, number: u64) -> io::Result<Option<Lsn>> {
     let mut bytes = [0; FIELDS_END];
     let read = file.read_at(&mut bytes, 0)?;
-    let id = bytes.last_chunk::<16>().copied().unwrap_or_default();
+    let id = bytes[32..48].try_into().unwrap_or_default();
     match decode_segment_header(&bytes[..read], number, id) {
-        Ok(HeaderState::Used { base }) => Ok(Some(base)),
+        Ok(HeaderState::Used { base, .. }) => Ok(Some(base)),
         _ => Ok(None),
     }
 }
@@ -226,7 +235,7 @@ pub(crate) fn begin_at(
     /// As short as a new database's first one, in bytes.
     const FILE_BYTES: u64 = 1 << 20;
     let segment = Segment::prepare(disk, folder, number, FILE_BYTES, None)?;
-    let header = encode_segment_header(number, base, database_id);
+    let header = encode_segment_header(number, base, database_id, FILE_BYTES);
     segment.file.write_at(&header, 0).map_err(Error::io(&segment.path, "write"))?;
     segment.file.sync().map_err(Error::io(&segment.path, "sync"))
 }

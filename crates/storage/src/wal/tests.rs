@@ -420,7 +420,7 @@ fn a_record_is_only_valid_where_it_was_written() {
 #[test]
 fn a_record_of_the_highest_index_is_followed_by_none() {
     let disk = new_disk();
-    let mut bytes = segment::encode_segment_header(1, Lsn(8), ID);
+    let mut bytes = segment::encode_segment_header(1, Lsn(8), ID, 0);
     for (lsn, index) in [(8, u64::MAX), (64, 0)] {
         let kind = RecordKind::Entry;
         let crc = checksum::of(&[]);
@@ -438,7 +438,7 @@ fn a_record_of_the_highest_index_is_followed_by_none() {
 fn a_gap_in_the_indexes_is_damage() {
     for (second, is_damage) in [(8, false), (7, true), (9, true), (10, true), (1, true)] {
         let disk = new_disk();
-        let mut bytes = segment::encode_segment_header(1, Lsn(8), ID);
+        let mut bytes = segment::encode_segment_header(1, Lsn(8), ID, 0);
         for (lsn, index) in [(8, 7), (64, second)] {
             let kind = RecordKind::Entry;
             let crc = checksum::of(&[]);
@@ -450,4 +450,23 @@ fn a_gap_in_the_indexes_is_damage() {
         let read = read_log(&disk, &folder(), ID, Lsn(8), |_| Ok(()));
         assert_eq!(matches!(read, Err(Error::Damaged { .. })), is_damage, "index {second}");
     }
+}
+
+/// A log whose last file was cut read as one that a crash had ended early: what had been
+/// acknowledged was gone without a word.
+#[test]
+fn a_last_segment_that_was_cut_is_damage() {
+    let disk = new_disk();
+    let (wal, _) = open_with(&disk, Lsn(0), WalOptions::default()).unwrap();
+    work(&wal, 1, 9);
+    drop(wal);
+    let path = folder().join(segment_name(1));
+    let bytes = disk.read_file(&path).unwrap();
+    for kept in [bytes.len() - 1, bytes.len() / 2, 4096] {
+        disk.write_file(&path, &bytes[..kept]).unwrap();
+        let said = open(&disk, Lsn(0)).map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains(&format!("{kept} of {} bytes are left", bytes.len())), "{said}");
+    }
+    disk.write_file(&path, &bytes).unwrap();
+    assert!(open(&disk, Lsn(0)).is_ok());
 }
