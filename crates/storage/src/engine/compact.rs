@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::compaction::{
-    self, Choice, Failed, InProgress, NewTable, Plan, Progress, RunOptions, Shape,
+    self, Choice, Failed, InProgress, Plan, Progress, Shape,
 };
 use crate::error::Result;
 use crate::manifest::Edit;
@@ -90,15 +90,8 @@ impl Engine {
         watermark: base::Timestamp,
         pace: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Compacted> {
-        let options = RunOptions {
-            watermark,
-            table: self.tables.options.clone(),
-            coldest_table: None,
-        };
-        let create = || {
-            let file = self.tables.create()?;
-            Ok(NewTable { number: file.number, file: file.file, path: file.path })
-        };
+        let options = self.tables.run_options(watermark);
+        let create = || self.tables.create();
         let done = match compaction::run(plan, version, &options, create, pace) {
             Ok(done) => done,
             Err(Failed { error, created }) => {
@@ -110,27 +103,23 @@ impl Engine {
         counters.compaction_read_bytes.fetch_add(done.progress.read_bytes, Ordering::Relaxed);
         counters.compaction_written_bytes.fetch_add(done.progress.written_bytes, Ordering::Relaxed);
         counters.compactions.fetch_add(1, Ordering::Relaxed);
-        let synced =
-            if done.edit.added.is_empty() { Ok(()) } else { self.tables.sync_names() };
-        let mut edit = done.edit;
-        edit.gc_watermark = Some(watermark);
-        edit.last_ts = Some(watermark);
-        let created: Vec<u64> = edit.added.iter().map(|meta| meta.number).collect();
-        synced.inspect_err(|_| self.tables.discard(&created))?;
-        self.name_compacted(plan, edit)
+        let gc_watermark = Some(watermark);
+        self.name_compacted(plan, Edit { gc_watermark, last_ts: gc_watermark, ..done.edit })
     }
 
     /// Makes the edit of a compaction durable and shows it to readers.
-    fn name_compacted(&self, plan: &Plan, edit: Edit) -> Result<Compacted> {
+    fn name_compacted(&self, plan: &Plan, mut edit: Edit) -> Result<Compacted> {
         let kept: Vec<u64> = plan.inputs.iter().map(|table| table.number).collect();
         let is_new = |number: &u64| !kept.contains(number);
         let created: Vec<u64> = edit.added.iter().map(|meta| meta.number).filter(is_new).collect();
-        let mut opened = Vec::new();
-        for meta in edit.added.iter().filter(|meta| is_new(&meta.number)) {
-            let table = self.tables.open(meta).inspect_err(|_| self.tables.discard(&created))?;
-            opened.push((meta.number, table));
-        }
+        let written = edit.added.iter().filter(|meta| is_new(&meta.number)).cloned().collect();
+        let opened = self.tables.open_written(written);
+        let opened = opened.inspect_err(|_| self.tables.discard(&created))?;
+        let opened = opened.into_iter().map(|(meta, table)| (meta.number, table)).collect();
         let mut manifest = lock(&self.manifest);
+        // What began later may be done already.
+        let risen = manifest.state().gc_watermark;
+        edit.gc_watermark = edit.gc_watermark.map(|watermark| watermark.max(risen));
         if let Err(error) = manifest.apply(&edit) {
             if manifest.is_certain() {
                 self.tables.discard(&created);
@@ -140,11 +129,15 @@ impl Engine {
         if created.is_empty() {
             self.counters.moves.fetch_add(1, Ordering::Relaxed);
         }
-        let _install = lock(&self.install);
-        let view = self.view.load_full();
-        view.version.mark_obsolete(&edit);
-        let version = Arc::new(view.version.apply(&edit, opened));
-        self.view.store(Arc::new(view.with_version(version)));
+        let old = self.view.load().version.clone();
+        let version = Arc::new(old.apply(&edit, opened));
+        self.tables.account(&version);
+        {
+            let _install = lock(&self.install);
+            let view = self.view.load_full();
+            self.view.store(Arc::new(view.with_version(version)));
+        }
+        old.mark_obsolete(&edit);
         Ok(Compacted::Something)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   1  the log is durable up to the end of the memtable's records
-//!   2  one table for each tree that it has keys of     ── written, synced, their names synced
+//!   2  its versions are written to new tables           ── synced, and their names
 //!   3  the manifest names them, and begins replay after the memtable's records
 //!   4  its keys leave the cache of hot rows
 //!   5  a view with the tables and without the memtable
@@ -16,7 +16,7 @@
 //! All versions that anybody may still ask for, at the watermark of the moment. A tombstone that
 //! nobody can look behind is left out if no table below could have its key.
 
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
@@ -24,13 +24,13 @@ use base::{KeyRange, Timestamp};
 use super::Engine;
 use super::store::TableStore;
 use super::view::Sealed;
+use crate::compaction::{self, CompactionOptions, Failed, Shape};
 use crate::error::Result;
 use crate::manifest::{Edit, TableMeta};
 use crate::memtable::Memtable;
 use crate::sync::{Ordering, lock};
-use crate::table::{Table, TableBuilder};
-use crate::value::Value;
-use crate::version::{TreeId, Version};
+use crate::table::Table;
+use crate::version::Version;
 
 /// Tables that were written and are not named yet.
 pub(super) type Written = Vec<(TableMeta, Table)>;
@@ -62,7 +62,13 @@ impl Engine {
         // Else a crash could leave a log that ends before the point it is needed from.
         self.wal.sync_to(oldest.log_end)?;
         let watermark = self.pins.watermark();
-        let written = write_memtable(&self.tables, &view.version, &oldest.memtable, watermark)?;
+        let written = write_memtable(
+            &self.tables,
+            &self.compaction,
+            &view.version,
+            &oldest.memtable,
+            watermark,
+        )?;
         self.name_flushed(oldest, written, watermark)?;
         drop(view);
         self.tables.remove_obsolete();
@@ -86,7 +92,8 @@ impl Engine {
             log_start: Some(oldest.log_end.0),
             // A crash may have taken the newest records before; the index never goes back.
             log_index: Some(self.wal.last_index().max(manifest.state().log_index)),
-            gc_watermark: Some(watermark),
+            // A compaction may have begun later and be done already.
+            gc_watermark: Some(watermark.max(manifest.state().gc_watermark)),
             last_ts: Some(oldest.seal_ts.max(watermark)),
             ..Edit::default()
         };
@@ -106,9 +113,10 @@ impl Engine {
         let keys = pin.versions(&KeyRange::all());
         let _closed = self.rows.invalidate(keys.map(|history| history.key));
         let opened = written.into_iter().map(|(meta, table)| (meta.number, table)).collect();
+        let version = Arc::new(self.view.load().version.apply(&edit, opened));
+        self.tables.account(&version);
         let _install = lock(&self.install);
         let view = self.view.load_full();
-        let version = Arc::new(view.version.apply(&edit, opened));
         self.view.store(Arc::new(view.flushed(version)));
         Ok(())
     }
@@ -117,57 +125,32 @@ impl Engine {
 /// Writes a memtable to tables, durably, their names included.
 pub(super) fn write_memtable(
     store: &TableStore,
+    compaction: &CompactionOptions,
     version: &Version,
     memtable: &Memtable,
     watermark: Timestamp,
-) -> Result<Written> {
-    let mut building = BTreeMap::new();
-    let written = write_and_open(store, version, memtable, watermark, &mut building);
-    if written.is_err() {
-        // Half-written tables only take space, which may be what is missing.
-        let numbers: Vec<u64> = building.into_values().map(|(number, _)| number).collect();
-        store.discard(&numbers);
-    }
-    written
-}
-
-type Building = BTreeMap<TreeId, (u64, Option<TableBuilder>)>;
-
-fn write_and_open(
-    store: &TableStore,
-    version: &Version,
-    memtable: &Memtable,
-    watermark: Timestamp,
-    building: &mut Building,
 ) -> Result<Written> {
     let pin = memtable.pin_reader(watermark);
-    for history in pin.versions(&KeyRange::all()) {
-        let tree = version.tree_of(history.key);
-        for stored in history.versions() {
-            let hides_nothing = || tree.runs().iter().all(|run| run.find(history.key).is_none());
-            if stored.value == Value::Tombstone && stored.ts <= watermark && hides_nothing() {
-                continue;
+    let options = store.run_options(watermark);
+    let shape = Shape::from(version);
+    // Half-written tables only take space, which may be what is missing.
+    let mut created = Vec::new();
+    let mut added = Vec::new();
+    for tree in version.trees() {
+        let plan = compaction::flush_plan(&shape, tree.id, store.new_number(), compaction);
+        let create = || store.create();
+        match compaction::write(&plan, pin.cursor(), &options, create, |_| ControlFlow::Continue(()))
+        {
+            Ok(done) => {
+                created.extend(done.edit.added.iter().map(|meta| meta.number));
+                added.extend(done.edit.added);
             }
-            if !building.contains_key(&tree.id) {
-                let (number, builder) = store.build()?;
-                building.insert(tree.id, (number, Some(builder)));
-            }
-            if let Some((_, Some(builder))) = building.get_mut(&tree.id) {
-                builder.add(history.key, stored.ts, stored.value)?;
+            Err(Failed { error, created: half }) => {
+                created.extend(half);
+                store.discard(&created);
+                return Err(error.expect("a flush is not told to stop"));
             }
         }
     }
-    let mut written = Written::new();
-    for (&tree, (number, builder)) in building.iter_mut() {
-        let Some(builder) = builder.take() else { continue };
-        let summary = builder.finish()?;
-        let meta = TableMeta::new(*number, 0, &summary).placed(tree, *number);
-        let table = store.open(&meta)?;
-        written.push((meta, table));
-    }
-    if !written.is_empty() {
-        store.sync_names()?;
-    }
-    Ok(written)
+    store.open_written(added).inspect_err(|_| store.discard(&created))
 }
-

@@ -145,7 +145,8 @@ impl ReadPin {
     }
 
     /// Hands out all versions of a range that are newer than `after` and not newer than `through`,
-    /// in no particular order; one may come twice. `after` must not lie below this pin's timestamp.
+    /// in no particular order; one may come twice. Below this pin's timestamp there is nothing to
+    /// rely on, and nothing is handed out.
     ///
     /// # Errors
     /// As [`ReadPin::get`].
@@ -156,7 +157,7 @@ impl ReadPin {
         through: Timestamp,
         mut visit: impl FnMut(&[u8], Timestamp, Value<'_>),
     ) -> Result<()> {
-        debug_assert!(after >= self.ts, "older versions may be gone");
+        let after = after.max(self.ts);
         let view = self.engine.view.load();
         for memtable in view.memtables() {
             for history in memtable.pin_reader(after).versions(range) {

@@ -25,6 +25,7 @@ use super::store::TableStore;
 use super::view::View;
 use super::{Engine, EngineOptions};
 use crate::batch::decode_batch;
+use crate::compaction::CompactionOptions;
 use crate::directory::{CreateMode, Directory};
 use crate::error::{Error, Result};
 use crate::manifest::{Edit, State};
@@ -59,6 +60,7 @@ pub struct Recovery {
 /// The log on its way into memtables and tables.
 struct Replayer<'a> {
     store: &'a TableStore,
+    compaction: &'a CompactionOptions,
     hash_seed: u64,
     memtable_bytes: usize,
     watermark: Timestamp,
@@ -97,7 +99,7 @@ impl Replayer<'_> {
         let memtable = full.finish();
         memtable.raise_floor(self.watermark);
         let written: Written =
-            write_memtable(self.store, &self.version, &memtable, self.watermark)?;
+            write_memtable(self.store, self.compaction, &self.version, &memtable, self.watermark)?;
         let edit = Edit {
             added: written.iter().map(|(meta, _)| meta.clone()).collect(),
             ..Edit::default()
@@ -146,11 +148,12 @@ pub(super) fn open(
         disk.remove(orphan).map_err(Error::io(orphan, "remove"))?;
     }
 
-    let tables = TableStore::new(&directory, state.next_file_number, table);
+    let tables = TableStore::new(&directory, &state, table, memory);
     let version = Version::open(&state, tables.graveyard.clone(), |meta| tables.open(meta))?;
     let wal_path = directory.wal_path();
     let mut replayer = Replayer {
         store: &tables,
+        compaction: &compaction,
         hash_seed,
         memtable_bytes: memory.memtable_bytes,
         watermark: state.gc_watermark,
@@ -188,6 +191,7 @@ pub(super) fn open(
         manifest.apply(&edit)?;
     }
     wal.release_before(log_start)?;
+    tables.account(&version);
     let pins = Pins::new();
     pins.raise_floor(state.gc_watermark);
     let engine = Engine {

@@ -3,14 +3,24 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use env::{Disk, File, OpenMode};
+use base::Timestamp;
+use env::{Disk, OpenMode};
 
+use super::memory::MemoryOptions;
+use crate::compaction::{NewTable, RunOptions};
 use crate::directory::{Directory, table_name};
 use crate::error::{Error, Result};
-use crate::manifest::TableMeta;
+use crate::manifest::{State, TableMeta};
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::{Table, TableBuilder, TableOptions};
-use crate::version::Graveyard;
+use crate::table::{BlockCache, Table, TableContext, TableOptions, TableStats};
+use crate::version::{Graveyard, LEVELS, Version};
+
+/// Share of the memory that indexes and filters of the last level may take, as a divisor. Beyond
+/// it they come and go with the blocks.
+const METADATA_SHARE: u64 = 4;
+
+/// What indexes and filters take of a table, about, as a divisor of its length.
+const METADATA_OF_TABLE: u64 = 64;
 
 /// The folder of tables of an open database.
 pub(super) struct TableStore {
@@ -19,24 +29,31 @@ pub(super) struct TableStore {
     /// The number of the next file. Numbers of files that came to nothing are not used again
     /// before the next opening.
     next: AtomicU64,
-    pub(super) options: TableOptions,
+    options: TableOptions,
+    memory: MemoryOptions,
+    pub(super) blocks: Arc<BlockCache>,
+    pub(super) stats: Arc<TableStats>,
+    /// The length of all live tables, about.
+    live_bytes: AtomicU64,
     pub(super) graveyard: Arc<Graveyard>,
 }
 
-/// A file that is new and empty.
-pub(super) struct NewFile {
-    pub(super) number: u64,
-    pub(super) path: PathBuf,
-    pub(super) file: Box<dyn File>,
-}
-
 impl TableStore {
-    pub(super) fn new(directory: &Directory, next: u64, options: TableOptions) -> TableStore {
+    pub(super) fn new(
+        directory: &Directory,
+        state: &State,
+        options: TableOptions,
+        memory: MemoryOptions,
+    ) -> TableStore {
         TableStore {
             disk: directory.disk().clone(),
             folder: directory.tables_path(),
-            next: AtomicU64::new(next),
+            next: AtomicU64::new(state.next_file_number),
             options,
+            memory,
+            blocks: Arc::new(BlockCache::new(memory.block_cache_bytes)),
+            stats: Arc::default(),
+            live_bytes: AtomicU64::new(state.tables.values().map(|table| table.bytes).sum()),
             graveyard: Arc::default(),
         }
     }
@@ -45,9 +62,14 @@ impl TableStore {
         self.folder.join(table_name(number))
     }
 
+    /// Returns a number that no file has, and no other call returns.
+    pub(super) fn new_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Creates the file of a new table.
-    pub(super) fn create(&self) -> Result<NewFile> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn create(&self) -> Result<NewTable> {
+        let number = self.new_number();
         let path = self.path(number);
         // An earlier life may have left one that it could neither name nor remove.
         if self.disk.exists(&path).map_err(Error::io(&path, "look for"))? {
@@ -55,20 +77,52 @@ impl TableStore {
         }
         let file = self.disk.open(&path, OpenMode::CreateNew);
         let file = file.map_err(Error::io(&path, "create"))?;
-        Ok(NewFile { number, path, file })
+        Ok(NewTable { number, file, path })
     }
 
-    /// Begins a new table; returns its number.
-    pub(super) fn build(&self) -> Result<(u64, TableBuilder)> {
-        let NewFile { number, path, file } = self.create()?;
-        Ok((number, TableBuilder::new(file, &path, self.options.clone())))
+    /// Returns how tables are written now.
+    pub(super) fn run_options(&self, watermark: Timestamp) -> RunOptions {
+        RunOptions { watermark, table: self.options.clone(), coldest_table: None }
     }
 
-    /// Opens a table that is named, and checks that it is the one that is meant.
+    /// Opens a table that is named, or about to be, and checks that it is the one that is meant.
     pub(super) fn open(&self, meta: &TableMeta) -> Result<Table> {
-        let table = Table::open(&*self.disk, &self.path(meta.number))?;
+        let context = TableContext {
+            number: meta.number,
+            cache: Some(self.blocks.clone()),
+            is_metadata_pinned: self.pins_metadata(meta),
+            stats: self.stats.clone(),
+        };
+        let table = Table::open_shared(&*self.disk, &self.path(meta.number), context)?;
         meta.check(&table)?;
         Ok(table)
+    }
+
+    /// Opens tables that were just written, and makes their names durable.
+    pub(super) fn open_written(&self, written: Vec<TableMeta>) -> Result<Vec<(TableMeta, Table)>> {
+        if !written.is_empty() {
+            self.sync_names()?;
+        }
+        written.into_iter().map(|meta| self.open(&meta).map(|table| (meta, table))).collect()
+    }
+
+    /// Whether index and filter of a table stay in memory. Those of the upper levels are asked in
+    /// every read and are few.
+    fn pins_metadata(&self, meta: &TableMeta) -> bool {
+        let metadata = self.live_bytes.load(Ordering::Relaxed) / METADATA_OF_TABLE;
+        usize::from(meta.level) + 1 < LEVELS
+            || metadata <= self.memory.budget_bytes as u64 / METADATA_SHARE
+    }
+
+    /// Takes note of a new set of live tables: what their metadata takes, blocks cannot.
+    pub(super) fn account(&self, version: &Version) {
+        let (mut bytes, mut metadata) = (0, 0);
+        for table in version.tables() {
+            bytes += table.meta.bytes;
+            metadata += table.table().metadata_bytes();
+        }
+        self.live_bytes.store(bytes, Ordering::Relaxed);
+        self.blocks.set_capacity(self.memory.block_cache_bytes.saturating_sub(metadata));
     }
 
     /// Makes the names of new tables durable.

@@ -101,8 +101,8 @@ impl LiveTable {
         }
     }
 
-    fn get_stored(&self, key: &[u8], _hash: u64, ts: Timestamp) -> Result<Option<Found>> {
-        self.file.table.get(key, ts)
+    fn get_stored(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Found>> {
+        self.file.table.get(key, hash, ts)
     }
 }
 
