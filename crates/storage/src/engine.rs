@@ -190,6 +190,7 @@ impl Engine {
         let end = self.wal.append(ts, payload, payload_crc)?;
         let begin = Lsn(end.0 - wal::record_bytes(payload.len()));
         self.log_next.store(end.0, Ordering::Relaxed);
+        self.counters.user_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
         let active = self.view.load().active.clone();
         if end.0 >= self.next_look.load(Ordering::Relaxed) {
             self.look_at_size(&active, end);

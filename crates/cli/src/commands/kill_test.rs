@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Some kills come while the child is still opening, so recovery is interrupted too; the log is cut
-//! into small segments and checkpoints are frequent, so those are hit as well.
+//! into small segments and flushes and compactions are frequent, so those are hit as well.
 
 mod child;
 mod model;
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 }
 
-/// Longest life of a child, in milliseconds: long enough for some checkpoints.
+/// Longest life of a child, in milliseconds: long enough for some flushes.
 const LIFE_MS_MAX: u64 = 500;
 
 /// Longest life of one that shall be killed while it opens, in milliseconds.
@@ -65,6 +65,7 @@ fn options() -> Options {
     Options::new()
         .segment_bytes(64 << 10, 512 << 10)
         .log_bytes(512 << 10)
+        .memtable_bytes(256 << 10)
         .buffered(Duration::from_millis(5), 64 << 10)
         .retention(Duration::from_millis(50))
 }
@@ -79,7 +80,7 @@ struct Counts {
     values_compared: u64,
     replayed: u64,
     torn_bytes: u64,
-    checkpoints_loaded: u64,
+    opened_with_tables: u64,
 }
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result {
@@ -119,7 +120,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
         let before = model.acknowledged_total();
         let found = lines.iter().try_for_each(|line| model.acknowledged(line));
         counts.acknowledged += model.acknowledged_total() - before;
-        // Sometimes the next child has only a checkpoint to open, mostly also a log.
+        // Sometimes the next child has only tables to open, mostly also a log.
         let tidies = random.chance(250);
         let found = found.and_then(|()| compare(&directory, &mut model, &mut counts, tidies));
         found.map_err(|failure| {
@@ -143,12 +144,12 @@ fn compare(directory: &Path, model: &mut Model, counts: &mut Counts, tidies: boo
     let recovery = db.stats().recovery;
     counts.replayed += recovery.replayed;
     counts.torn_bytes += recovery.torn_bytes;
-    counts.checkpoints_loaded += u64::from(recovery.checkpoint_versions > 0);
+    counts.opened_with_tables += u64::from(recovery.tables > 0);
     let (unheard, values) = model.compare(&db)?;
     counts.unheard += unheard;
     counts.values_compared += values;
     if tidies {
-        // Forgets the past first, which would go into the checkpoint otherwise.
+        // Forgets the past first, which would go into tables otherwise.
         db.maintain();
         db.flush()?;
     }
@@ -188,10 +189,10 @@ fn show(context: &mut Context, counts: &Counts, seed: u64, took: Duration) -> Re
         (
             "recovered",
             format!(
-                "{} transactions replayed, {} bytes cut off, {} times from a checkpoint",
+                "{} transactions replayed, {} bytes cut off, {} times with tables",
                 grouped(counts.replayed),
                 grouped(counts.torn_bytes),
-                counts.checkpoints_loaded
+                counts.opened_with_tables
             ),
         ),
         // The first of these ends the test, with its place.

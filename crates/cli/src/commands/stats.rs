@@ -70,19 +70,18 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("newest commit", format!("@{}", stats.visible)),
         ("oldest readable", format!("@{}", engine.oldest_readable)),
-        ("keys in memory", grouped(engine.keys as u64)),
-        ("memory", table::bytes(engine.memory_bytes as u64)),
+        ("memory", table::bytes(engine.memory_bytes())),
+        ("keys in memtables", grouped(engine.memtable_keys as u64)),
         ("log to replay", table::bytes(engine.log_bytes)),
         ("log segments", engine.wal.segments.to_string()),
-        ("checkpoint", table::bytes(engine.checkpoint_bytes)),
-        ("checkpoint at", format!("@{}", engine.checkpoint_ts)),
+        ("tables", table::bytes(engine.table_bytes())),
+        ("in tables up to", format!("@{}", engine.checkpoint_ts)),
         ("closed cleanly", if recovery.clean { "yes" } else { "no" }.to_string()),
-        ("loaded from checkpoint", format!("{} versions", grouped(recovery.checkpoint_versions))),
         ("replayed from log", format!("{} transactions", grouped(recovery.replayed))),
         ("torn bytes cut off", grouped(recovery.torn_bytes)),
     ];
-    if let Some(error) = &stats.checkpoint_error {
-        lines.push(("last checkpoint failed", error.clone()));
+    if let Some(error) = &stats.background_error {
+        lines.push(("last flush or compaction failed", error.clone()));
     }
     lines
 }
@@ -93,20 +92,20 @@ pub(crate) fn json(stats: &Stats) -> Value {
     json!({
         "newest_commit": stats.visible.raw(),
         "oldest_readable": engine.oldest_readable.raw(),
-        "keys": engine.keys,
-        "memory_bytes": engine.memory_bytes,
+        "memory_bytes": engine.memory_bytes(),
+        "memtable_keys": engine.memtable_keys,
         "log_bytes": engine.log_bytes,
         "log_segments": engine.wal.segments,
         "log_syncs": engine.wal.syncs,
-        "checkpoint_bytes": engine.checkpoint_bytes,
+        "table_bytes": engine.table_bytes(),
         "checkpoint_timestamp": engine.checkpoint_ts.raw(),
-        "checkpoint_error": stats.checkpoint_error,
+        "background_error": stats.background_error,
         "commits": transactions.commits,
         "conflicts": transactions.conflicts,
         "deadlocks": transactions.deadlocks,
         "recovery": {
             "clean": recovery.clean,
-            "checkpoint_versions": recovery.checkpoint_versions,
+            "tables": recovery.tables,
             "replayed": recovery.replayed,
             "torn_bytes": recovery.torn_bytes,
             "orphans": recovery.orphans,

@@ -5,12 +5,14 @@ use base::Timestamp;
 use super::Engine;
 use crate::cache::CacheStats;
 use crate::sync::{AtomicU64, Ordering, lock};
+use crate::table::TableCounts;
 use crate::wal::WalStats;
 
 /// What is counted since the engine was opened.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) sealed: AtomicU64,
+    pub(super) user_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) flushed_bytes: AtomicU64,
     pub(super) compactions: AtomicU64,
@@ -56,8 +58,18 @@ pub struct EngineStats {
     pub delayed_ns: u64,
     /// The levels of all trees that have tables.
     pub levels: Vec<LevelStats>,
+    /// The memory budget, in bytes.
+    pub memory_budget_bytes: usize,
     /// The cache of hot rows.
     pub row_cache: CacheStats,
+    /// The cache of blocks.
+    pub block_cache: CacheStats,
+    /// Bytes of indexes and filters that stay in memory.
+    pub metadata_bytes: usize,
+    /// Reads of tables, and what filters spared.
+    pub table_reads: TableCounts,
+    /// Bytes of keys and values that were committed.
+    pub user_bytes: u64,
     /// The oldest timestamp that can be read.
     pub oldest_readable: Timestamp,
 }
@@ -82,6 +94,42 @@ pub struct LevelStats {
 }
 
 impl EngineStats {
+    /// Returns the bytes of memory that have a meter.
+    pub fn memory_bytes(&self) -> u64 {
+        let caches = self.row_cache.bytes + self.block_cache.bytes;
+        (self.memtable_bytes + self.metadata_bytes) as u64 + caches
+    }
+
+    /// Returns how many bytes were written to the disk for each byte committed, log, flushes and
+    /// compactions together, since the engine was opened; `None` if nothing was.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let tables = self.flushed_bytes + self.compaction_written_bytes;
+        let written = self.wal.bytes_written + tables;
+        (self.user_bytes > 0).then(|| written as f64 / self.user_bytes as f64)
+    }
+
+    /// Returns how many bytes of tables there are for each byte of the largest run of each tree,
+    /// which has one version of each key at least; `None` if there are no tables.
+    pub fn space_amplification(&self) -> Option<f64> {
+        let mut largest = std::collections::BTreeMap::<u32, u64>::new();
+        for level in &self.levels {
+            let bytes = level.bytes / level.runs.max(1);
+            let known = largest.entry(level.tree).or_default();
+            *known = bytes.max(*known);
+        }
+        let live: u64 = largest.values().sum();
+        (live > 0).then(|| self.table_bytes() as f64 / live as f64)
+    }
+
+    /// Returns how many tables a point read may have to ask, at most.
+    pub fn read_amplification(&self) -> u64 {
+        let mut runs = std::collections::BTreeMap::<u32, u64>::new();
+        for level in &self.levels {
+            *runs.entry(level.tree).or_default() += level.runs;
+        }
+        runs.into_values().max().unwrap_or(0)
+    }
+
     /// Returns the length of all tables, in bytes.
     pub fn table_bytes(&self) -> u64 {
         self.levels.iter().map(|level| level.bytes).sum()
@@ -131,7 +179,12 @@ impl Engine {
             delayed: get(&counters.delayed),
             delayed_ns: get(&counters.delayed_ns),
             levels,
+            memory_budget_bytes: self.memory.budget_bytes,
             row_cache: self.rows.stats(),
+            block_cache: self.tables.blocks.stats(),
+            metadata_bytes: view.version.tables().map(|table| table.table().metadata_bytes()).sum(),
+            table_reads: self.tables.stats.counts(),
+            user_bytes: get(&counters.user_bytes),
             oldest_readable: self.pins.floor(),
         }
     }
