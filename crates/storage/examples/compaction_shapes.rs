@@ -134,6 +134,15 @@ fn main() {
             Style::Leveled,
         );
     }
+    for (mib, runs) in [(4, 10), (4, 16), (4, 24), (8, 10), (8, 16)] {
+        let options = CompactionOptions {
+            base_bytes: 256 << 20,
+            l0_runs_max: runs,
+            ..CompactionOptions::for_flush_bytes(mib << 20)
+        };
+        let name = format!("memtable {mib} MiB, base 256 MiB, {runs} runs");
+        run(&name, 1_000_000, options, Style::Leveled);
+    }
     let options = CompactionOptions::for_flush_bytes(16 << 20);
     run("memtable 16 MiB, tiered", 1_000_000, options, Style::Tiered);
     for mib in [4, 16] {

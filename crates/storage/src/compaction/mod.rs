@@ -9,8 +9,8 @@
 //! The picker is a function of values: what there is, what is being done, the watermark and the
 //! time. It can be simulated without a disk (`examples/compaction_shapes.rs`), and decides nothing
 //! that the run could not do. A run turns the tables of a plan into others with the same answers
-//! for every reader at or above the watermark (see `garbage`). A flush is the same, from a memtable
-//! to level 0.
+//! for every reader at or above the watermark (see [`garbage`]). A flush is the same, from a
+//! memtable to level 0.
 //!
 //! # How a leveled tree is kept
 //! Level 0 takes the flushes, each a run that is **cut where the tables of the next level are cut**,
@@ -69,7 +69,7 @@ use base::KeyRange;
 use bytes::Bytes;
 
 pub use picker::{bulk_level, debt_bytes, flush_plan, pick};
-pub use run::{Done, Failed, NewTable, Progress, RunOptions, run, write};
+pub use run::{Done, Failed, NewTable, PROGRESS_BYTES, Progress, RunOptions, run, write};
 pub use shape::{InProgress, Shape, TreeShape};
 
 use crate::manifest::{Edit, TableMeta};

@@ -16,9 +16,9 @@ use crate::manifest::{Edit, TableMeta};
 use crate::table::{TableBuilder, TableOptions, TableSummary};
 use crate::version::{LiveTable, Run, Version, arrange};
 
-/// Progress is told after so many bytes, in bytes: often enough to stop within some milliseconds,
-/// seldom enough not to show.
-const PROGRESS_BYTES: u64 = 256 << 10;
+/// Progress is told after so many bytes: often enough to stop within some milliseconds, seldom
+/// enough not to show.
+pub const PROGRESS_BYTES: u64 = 256 << 10;
 
 /// A file for an output.
 pub struct NewTable {
@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub table: TableOptions,
     /// How outputs are written that are the oldest there is, if otherwise.
     pub coldest_table: Option<TableOptions>,
+    /// Progress is told after so many bytes were looked at, or written: [`PROGRESS_BYTES`].
+    pub progress_bytes: u64,
 }
 
 /// How far a run is.
@@ -124,6 +126,7 @@ pub fn write(
         progress,
         rule: Rule::new(options.watermark),
         builder: None,
+        progress_bytes: options.progress_bytes,
         created: Vec::new(),
         added: Vec::new(),
         told: Progress::default(),
@@ -180,6 +183,7 @@ struct Writer<'a, F, P> {
     options: &'a TableOptions,
     create: F,
     progress: P,
+    progress_bytes: u64,
     rule: Rule,
     builder: Option<(u64, TableBuilder)>,
     created: Vec<u64>,
@@ -236,7 +240,7 @@ where
                 builder.add(entry.key, entry.ts, entry.value)?;
                 self.now.written_bytes = self.finished_bytes + builder.bytes();
             }
-            let moved = |now: u64, told: u64| now - told >= PROGRESS_BYTES;
+            let moved = |now: u64, told: u64| now - told >= self.progress_bytes;
             if moved(self.now.read_bytes, self.told.read_bytes)
                 || moved(self.now.written_bytes, self.told.written_bytes)
             {

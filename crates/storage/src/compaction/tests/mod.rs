@@ -1,8 +1,10 @@
 //! The picker on a model, runs on a simulated disk, and the garbage rule.
 
+mod garbage;
 mod model;
 mod picking;
+mod running;
 
 mod store {
-    pub(super) use crate::*;
+    pub(super) use crate::{Value, compaction, manifest, table, version};
 }
