@@ -49,12 +49,16 @@ fn build(path: &Path, keys: &[[u8; 16]], compression: Compression, len: usize) -
         let file = RealDisk.open(path, OpenMode::CreateNew)?;
         let options = TableOptions { compression, ..TableOptions::default() };
         let mut builder = TableBuilder::new(file, path, options);
-        let mut value = vec![b'v'; len];
+        let text = b"what people and programs write repeats itself after some words, or soon after";
+        let mut value = vec![0; len];
         for (number, key) in (0u64..).zip(keys) {
             let (noise, mut state) = (value.len() / 2, number);
             for byte in &mut value[..noise] {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 *byte = (state >> 56) as u8;
+            }
+            for (at, byte) in value[noise..].iter_mut().enumerate() {
+                *byte = text[(at + number as usize % 13 * 5) % text.len()];
             }
             let ts = Timestamp::from_parts(1_700_000_000_000 + number % 100_000, number % 7);
             builder.add(key, ts, Value::Put(&value))?;

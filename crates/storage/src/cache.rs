@@ -173,6 +173,8 @@ pub(crate) struct Shard<V> {
     pub(crate) generation: u64,
 }
 
+/// A slot of a row is one cache line, which a hit waits for.
+#[repr(align(64))]
 struct Slot<V> {
     hash: u64,
     /// `None` if the slot is free.

@@ -53,6 +53,10 @@ const FLAG_WIDE: u8 = 2;
 /// Blocks with more entries have no tags.
 const TAGS_MAX: usize = 1024;
 
+/// Entries share this many bytes or none. Sharing fewer saves less than it costs a point read to
+/// wait for the base, too, which is another place in memory.
+const SHARED_MIN: usize = 8;
+
 const TS_BYTES: usize = 8;
 const KIND_PUT: u64 = 0;
 const KIND_TOMBSTONE: u64 = 1;
@@ -95,7 +99,9 @@ impl DataBlockBuilder {
             self.base_key.extend_from_slice(position.key);
             0
         } else {
-            common_prefix(&self.base_key, position.key)
+            Some(common_prefix(&self.base_key, position.key))
+                .filter(|&shared| shared >= SHARED_MIN)
+                .unwrap_or(0)
         };
         let rest = position.key.get(shared..).unwrap_or_default();
         let (kind, value) = match value {
@@ -348,7 +354,7 @@ impl DataBlock {
         let mut number = 0;
         while let Some(at) = next_equal(tags, number, tag_of(hash)) {
             let (prefix, entry) = self.with_prefix(at)?;
-            if compare(prefix, entry.rest, key) == Ordering::Equal {
+            if is_equal(prefix, entry.rest, key) {
                 // The first is the newest: mostly the one. If not, there may be many more.
                 return if entry.ts <= ts {
                     Ok(Some(entry.hit()))
@@ -416,6 +422,12 @@ fn compare(prefix: &[u8], rest: &[u8], key: &[u8]) -> Ordering {
     }
 }
 
+/// Compares as [`compare`] does, the part first that lies where the entry does.
+#[inline]
+fn is_equal(prefix: &[u8], rest: &[u8], key: &[u8]) -> bool {
+    key.split_at_checked(prefix.len()).is_some_and(|(head, tail)| rest == tail && prefix == head)
+}
+
 fn rise(offsets: impl Iterator<Item = u32>, end: u32) -> bool {
     let mut next_min = 0;
     for (number, offset) in offsets.enumerate() {
@@ -471,6 +483,9 @@ pub(crate) struct DataCursor {
     key: Vec<u8>,
     base: usize,
     intact: usize,
+    /// Where the key of that base lies, if `is_based`.
+    base_key: Range<usize>,
+    is_based: bool,
     ts: Timestamp,
     is_tombstone: bool,
     value: Range<usize>,
@@ -485,6 +500,8 @@ impl DataCursor {
             key: Vec::with_capacity(64),
             base: 0,
             intact: 0,
+            base_key: 0..0,
+            is_based: false,
             ts: Timestamp::ZERO,
             is_tombstone: false,
             value: 0..0,
@@ -577,6 +594,7 @@ impl DataCursor {
     pub(crate) fn leave(&mut self) {
         self.number = self.block.count();
         self.intact = 0;
+        self.is_based = false;
     }
 
     #[inline]
@@ -596,20 +614,26 @@ impl DataCursor {
     fn decode(&mut self, number: usize) -> Decoded<()> {
         let base = self.block.base_of(number);
         let entry = self.block.entry(number)?;
-        if base != self.base || entry.shared > self.intact || base == number {
+        if !self.is_based || base != self.base {
+            let key = self.block.base_key(base)?;
+            // The value follows the key in the entry of the base.
+            let end = self.block.entry(base)?.value_start;
+            self.base_key = end - key.len()..end;
+            (self.is_based, self.base, self.intact) = (true, base, 0);
+        }
+        if entry.shared <= self.intact {
             // Going forward within an interval, what is shared only shrinks, and the key that is
             // there already begins with it.
-            let base_key = self.block.base_key(base)?;
+            self.key.truncate(entry.shared);
+        } else {
+            let base_key = self.block.contents.get(self.base_key.clone()).unwrap_or_default();
             let prefix = base_key.get(..entry.shared).ok_or_else(|| {
                 Flaw::new(self.block.offset(number), "an entry shares more than its base has")
             })?;
             self.key.clear();
             self.key.extend_from_slice(prefix);
-        } else {
-            self.key.truncate(entry.shared);
         }
         self.key.extend_from_slice(entry.rest);
-        self.base = base;
         self.intact = if base == number { self.key.len() } else { entry.shared };
         self.number = number;
         self.ts = entry.ts;

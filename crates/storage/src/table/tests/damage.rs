@@ -209,22 +209,24 @@ fn verify_finds_what_no_checksum_can() {
 
 #[test]
 fn an_entry_at_a_restart_cannot_share_with_one_that_a_seek_has_not_seen() {
+    let key = |number: u8| [&b"a key of it"[..], &[number]].concat();
     let mut builder = DataBlockBuilder::new(2, true);
-    for number in 0..4u8 {
-        let key = [b'k', number];
+    for number in 0..4 {
+        let key = key(number);
         builder.add(Position::new(&key, Timestamp::ZERO), key_hash(&key), Value::Put(b"v"));
     }
     let mut contents = Vec::new();
     builder.finish(&mut contents);
-    // An entry of whole key and one that shares a byte, twice.
-    assert_eq!(contents[25..28], [0, 8, 0], "the third entry has its whole key");
-    contents[25..27].copy_from_slice(&[1, 4]);
+    assert_eq!(contents[..2], [0, 48], "the first entry has its whole key");
+    assert_eq!(contents[23..25], [11, 4], "the second one shares eleven bytes");
+    assert_eq!(contents[35..37], [0, 48], "the third one is a base again");
+    contents[35..37].copy_from_slice(&[1, 44]);
     let block = DataBlock::new(contents.into()).unwrap();
-    assert!(block.find(&[b'k', 3], key_hash(&[b'k', 3]), Timestamp::MAX).is_err());
+    assert!(block.find(&key(3), key_hash(&key(3)), Timestamp::MAX).is_err());
     let mut cursor = DataCursor::new(block);
     // The cursor is on an entry before each, and could take bytes from that one's key.
     assert!(cursor.seek_first().unwrap());
-    assert!(cursor.seek(Position::new(&[b'k', 3], Timestamp::ZERO)).is_err());
+    assert!(cursor.seek(Position::new(&key(3), Timestamp::ZERO)).is_err());
     assert!(cursor.seek_first().unwrap());
     assert!(cursor.seek_last().is_err());
     assert!(!cursor.is_valid());

@@ -304,8 +304,9 @@ fn a_full_disk_fails_the_build_and_says_so() {
     let disk = SimDisk::new();
     disk.set_capacity_bytes(100_000);
     let path = Path::new(PATH);
+    let options = TableOptions { compression: Compression::None, ..TableOptions::default() };
     let file = disk.open(path, OpenMode::CreateNew).unwrap();
-    let mut builder = TableBuilder::new(file, path, TableOptions::default());
+    let mut builder = TableBuilder::new(file, path, options);
     for number in 0..10_000u64 {
         builder.add(&number.to_be_bytes(), Timestamp::ZERO, Value::Put(&[7; 20])).unwrap();
     }
