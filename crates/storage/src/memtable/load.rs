@@ -4,6 +4,8 @@
 //! index as they come, and the tree is built once at the end, leaf by leaf, from sorted entries.
 //! That replaces a search of the tree per key by a sort.
 
+use std::ops::Range;
+
 use base::Timestamp;
 
 use super::Memtable;
@@ -28,6 +30,15 @@ pub struct BulkLoad<'t> {
     /// All entries in order; those from `hashes` entries before the end are not hashed yet.
     entries: Vec<Claim>,
     hashes: Vec<u64>,
+    older: Older,
+}
+
+/// Versions of the last key, all but the newest.
+#[derive(Default)]
+struct Older {
+    /// As they came: the newest first. What a tombstone has is no place in `values`.
+    versions: Vec<(Timestamp, Option<Range<usize>>)>,
+    values: Vec<u8>,
 }
 
 impl<'t> BulkLoad<'t> {
@@ -35,7 +46,8 @@ impl<'t> BulkLoad<'t> {
         assert!(table.is_empty(), "a bulk load needs an empty table");
         table.reserve(keys_expected);
         let entries = Vec::with_capacity(keys_expected);
-        BulkLoad { table, entries, hashes: Vec::with_capacity(SLOTS_AHEAD) }
+        let hashes = Vec::with_capacity(SLOTS_AHEAD);
+        BulkLoad { table, entries, hashes, older: Older::default() }
     }
 
     /// Adds a version. Keys rise; the versions of one key follow each other, newest first.
@@ -48,11 +60,11 @@ impl<'t> BulkLoad<'t> {
         if let Some(last) = self.entries.last() {
             let last = last.entry(guard);
             if last.key() == key {
-                let added = self.table.add_version(last, ts, value, guard);
-                assert_eq!(added, Some(true), "a bulk load repeats a version");
+                self.older.add(ts, value);
                 return;
             }
             assert!(last.key() < key, "the keys of a bulk load must rise");
+            self.older.link(self.table, last, guard);
         }
         let entry = self.table.new_entry(key, ts, value, guard);
         self.table.memory.counters.add(1, 0);
@@ -74,9 +86,35 @@ impl Drop for BulkLoad<'_> {
     fn drop(&mut self) {
         let pin = self.table.pin_writer();
         let guard = pin.guard();
+        if let Some(last) = self.entries.last() {
+            self.older.link(self.table, last.entry(guard), guard);
+        }
         insert_hashes(self.table, &self.entries, &mut self.hashes, guard);
         let entries: Vec<_> = self.entries.iter().map(|claim| claim.entry(guard)).collect();
         self.table.apply(self.table.tree.rebuild(&entries, guard));
+    }
+}
+
+impl Older {
+    fn add(&mut self, ts: Timestamp, value: Value<'_>) {
+        let start = self.values.len();
+        let value = value.as_put().map(|bytes| {
+            self.values.extend_from_slice(bytes);
+            start..self.values.len()
+        });
+        self.versions.push((ts, value));
+    }
+
+    /// Links the versions to their entry, the oldest first. A version looks for its place from the
+    /// newest on: so each finds it at the second step, while in the order they came each would pass
+    /// all that came before it.
+    fn link(&mut self, table: &Memtable, entry: EntryRef<'_>, guard: &Guard) {
+        for (ts, value) in self.versions.drain(..).rev() {
+            let value = value.map_or(Value::Tombstone, |at| Value::Put(&self.values[at]));
+            let added = table.add_version(entry, ts, value, guard);
+            assert_eq!(added, Some(true), "a bulk load repeats a version");
+        }
+        self.values.clear();
     }
 }
 
