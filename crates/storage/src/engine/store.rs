@@ -7,7 +7,7 @@ use base::Timestamp;
 use env::{Disk, OpenMode};
 
 use super::memory::MemoryOptions;
-use crate::compaction::{NewTable, RunOptions};
+use crate::compaction::{NewTable, PROGRESS_BYTES, RunOptions};
 use crate::directory::{Directory, table_name};
 use crate::error::{Error, Result};
 use crate::manifest::{State, TableMeta};
@@ -82,7 +82,12 @@ impl TableStore {
 
     /// Returns how tables are written now.
     pub(super) fn run_options(&self, watermark: Timestamp) -> RunOptions {
-        RunOptions { watermark, table: self.options.clone(), coldest_table: None }
+        RunOptions {
+            watermark,
+            table: self.options.clone(),
+            coldest_table: None,
+            progress_bytes: PROGRESS_BYTES,
+        }
     }
 
     /// Opens a table that is named, or about to be, and checks that it is the one that is meant.

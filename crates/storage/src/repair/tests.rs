@@ -9,7 +9,8 @@ use env::{CrashMode, Disk, SimDisk};
 
 use super::*;
 use crate::batch::encode_batch;
-use crate::{Engine, EngineOptions, Value, wal};
+use crate::compaction::CompactionOptions;
+use crate::{Engine, EngineOptions, MemoryOptions, Value, wal};
 
 fn path() -> PathBuf {
     PathBuf::from("db")
@@ -27,12 +28,15 @@ fn options() -> EngineOptions {
             spares_max: 1,
         },
         table: TableOptions::default(),
+        memory: MemoryOptions::of_budget(64 << 20),
+        compaction: CompactionOptions::for_flush_bytes(1 << 20),
+        log_bytes_max: 64 << 20,
     }
 }
 
-fn open(disk: &SimDisk) -> Result<Engine> {
+fn open(disk: &SimDisk) -> Result<Arc<Engine>> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Engine::open(disk, &path(), options()).map(|(engine, _)| engine)
+    Engine::open(disk, &path(), options()).map(|(engine, _)| Arc::new(engine))
 }
 
 fn key(number: u64) -> Vec<u8> {
@@ -42,8 +46,9 @@ fn key(number: u64) -> Vec<u8> {
 fn commit(engine: &Engine, number: u64) {
     let (ts, key, value) = (Timestamp::from_raw(number), key(number), vec![number as u8; 100]);
     let payload = encode_batch([(&key[..], Value::Put(&value))].into_iter(), 0);
-    let (_, end) = engine.append(ts, &payload, checksum::of(&[&payload])).unwrap();
-    engine.memtable().pin_writer().insert(&key, ts, Value::Put(&value));
+    let crc = checksum::of(&[&payload]);
+    let (_, end, memtable) = engine.append(ts.prev(), ts, &payload, crc).unwrap();
+    memtable.pin_writer().insert(&key, ts, Value::Put(&value));
     engine.sync_to_then(end, &|| ()).unwrap();
 }
 
@@ -52,7 +57,8 @@ fn database() -> SimDisk {
     let disk = SimDisk::new();
     let engine = open(&disk).unwrap();
     (1..=400).for_each(|number| commit(&engine, number));
-    engine.checkpoint(Timestamp::from_raw(400), engine.log_next()).unwrap();
+    engine.seal(Timestamp::from_raw(400));
+    assert!(engine.flush_next(Timestamp::from_raw(400)).unwrap());
     (401..=600).for_each(|number| commit(&engine, number));
     engine.close().unwrap();
     disk
@@ -61,8 +67,8 @@ fn database() -> SimDisk {
 fn keys_in(disk: &SimDisk) -> Vec<u64> {
     let engine = open(disk).unwrap();
     engine.verify().unwrap();
-    let pin = engine.memtable().pin_newest(|| Timestamp::from_raw(u64::MAX - 1));
-    (1..=700).filter(|number| pin.get(&key(*number)).is_some()).collect()
+    let pin = engine.pin_newest(|| Timestamp::from_raw(u64::MAX - 1));
+    (1..=700).filter(|number| pin.get(&key(*number)).unwrap().is_some()).collect()
 }
 
 fn file_of(disk: &SimDisk, part: &str) -> PathBuf {
@@ -80,15 +86,16 @@ fn record_of(disk: &SimDisk, key: &[u8]) -> (PathBuf, u64) {
     found.unwrap()
 }
 
-/// Damages one byte, sees the database refuse to open, repairs it.
+/// Damages one byte, sees the database refuse to open or to be sound, repairs it.
 fn repair(disk: &SimDisk, file: &Path, offset: u64) -> RepairPlan {
     disk.flip_bit(file, offset, 2).unwrap();
-    let refused = open(disk).map(|_| ()).unwrap_err();
+    let check = || open(disk).and_then(|engine| engine.verify());
+    let refused = check().unwrap_err();
     assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let planned = plan(&shared, &path(), "a test").unwrap();
     assert!(planned.is_needed());
-    assert!(open(disk).is_err(), "a plan only reads");
+    assert!(check().is_err(), "a plan only reads");
     assert_eq!(apply(&shared, &path(), "a test").unwrap(), planned);
     assert!(disk.exists(&planned.copies.join("FORMAT")).unwrap());
     planned

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::fixture::{Fixture, Versions, position};
 use super::*;
 use crate::iterator::{Cursor, Merge};
+use crate::table::key_hash;
 
 fn ts(raw: u64) -> Timestamp {
     Timestamp::from_raw(raw)
@@ -51,7 +52,7 @@ proptest! {
             for at in 0..=2 * all.len() as u64 + 1 {
                 let expected = all.range(position(&key, at)..).next();
                 let expected = expected.filter(|((found, _), _)| *found == key);
-                let found = version.get(&key, 0, ts(at)).unwrap();
+                let found = version.get(&key, key_hash(&key), ts(at)).unwrap();
                 let found = found.map(|found| (found.ts.raw(), found.value.map(|v| v.to_vec())));
                 let expected = expected.map(|((_, inverted), value)| (!inverted, value.clone()));
                 prop_assert_eq!(found, expected);
@@ -59,7 +60,7 @@ proptest! {
                 let newest = all.range(position(&key, u64::MAX)..).next();
                 let newest = newest.filter(|((found, _), _)| *found == key);
                 let newest = newest.map(|((_, inverted), _)| !inverted).filter(|&ts| ts > at);
-                let found = version.newest(&key, 0, ts(at)).unwrap();
+                let found = version.newest(&key, key_hash(&key), ts(at)).unwrap();
                 prop_assert_eq!(found.map(Timestamp::raw), newest);
             }
         }

@@ -6,8 +6,8 @@ use base::KeyRange;
 use bytes::Bytes;
 use env::{CrashMode, SimDisk};
 
-use super::{begin, engine, key, put, range, shard};
-use crate::{Durability, Error, Shard, TransactionOptions};
+use super::{begin, key, put, range, shard};
+use crate::{Durability, Error, TransactionOptions};
 
 /// A commit that the log failed under gives up its locks when it is visible, which is never: all
 /// who waited for them slept for ever.

@@ -12,6 +12,7 @@ use crate::compaction::{
 };
 use crate::iterator::{Merge, RunCursor};
 use crate::manifest::Edit;
+use crate::table::key_hash;
 use crate::version::fixture::{self, Fixture, Versions, position};
 use crate::version::{Run, TreeId};
 use crate::{Error, Result};
@@ -109,7 +110,8 @@ proptest! {
                     let expected = expected.filter(|((found, _), _)| *found == key);
                     let expected =
                         expected.and_then(|((_, ts), value)| Some((!ts, value.clone()?)));
-                    let found = fixture.version.get(&key, 0, Timestamp::from_raw(ts)).unwrap();
+                    let at = Timestamp::from_raw(ts);
+                    let found = fixture.version.get(&key, key_hash(&key), at).unwrap();
                     let found =
                         found.and_then(|found| Some((found.ts.raw(), found.value?.to_vec())));
                     prop_assert_eq!(found, expected);

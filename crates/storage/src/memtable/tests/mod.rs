@@ -207,7 +207,7 @@ fn mass_deletion_leaves_a_small_tree() {
 #[test]
 fn a_bulk_load_of_a_key_with_very_many_versions_passes_none_of_them_twice() {
     const VERSIONS: u64 = 300_000;
-    let mut table = Memtable::new(7);
+    let mut table = Memtable::new(7, Tombstones::Dropped);
     let mut load = table.bulk_load(2);
     for n in (1..=VERSIONS).rev() {
         load.push(b"hot", ts(n), Value::Put(&n.to_le_bytes()));
