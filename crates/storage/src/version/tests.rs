@@ -63,6 +63,10 @@ proptest! {
                 prop_assert_eq!(found.map(Timestamp::raw), newest);
             }
         }
+        // What was moved is as alive as the rest.
+        let graveyard = Arc::clone(version.graveyard());
+        drop(fixture);
+        prop_assert_eq!(graveyard.drain(), Vec::<u64>::new());
     }
 
     #[test]
