@@ -66,6 +66,8 @@ fn check_reads(model: &Model, all: &BTreeMap<(u32, u64), bool>) {
 
 fn check_history(style: Style, ops: &[Op]) {
     let mut model = model(style);
+    // Nothing is garbage before the first lag is set.
+    model.lag = 1 << 40;
     let mut all = BTreeMap::new();
     let mut begun: Vec<Choice> = Vec::new();
     let end = |model: &mut Model, choice: Choice| {
@@ -106,7 +108,7 @@ fn check_history(style: Style, ops: &[Op]) {
             }
             Op::End(_) => {}
             // The watermark does not go back.
-            Op::Lag(lag) => model.lag = model.lag.min(lag).max(0),
+            Op::Lag(lag) => model.lag = model.lag.min(lag),
             Op::Wait => model.now_ms += options().age_ms,
         }
     }
