@@ -64,6 +64,7 @@ proptest! {
             }
         }
         // What was moved is as alive as the rest.
+        drop(oldest);
         let graveyard = Arc::clone(version.graveyard());
         drop(fixture);
         prop_assert_eq!(graveyard.drain(), Vec::<u64>::new());

@@ -274,6 +274,10 @@ fn several_compactions_at_once_take_different_columns() {
         plans.push(plan.clone());
     }
     assert!(plans.len() >= 3, "{} at once: {}", plans.len(), model.picture());
+    for plan in &plans {
+        assert!(model.busy.has(plan.inputs[0].number));
+        assert!(!model.busy.is_free(plan.tree, (0, 6), &plan.keys));
+    }
     let mut spans: Vec<_> = plans.iter().map(Model::keys_of).collect();
     spans.sort_unstable();
     assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0), "{spans:?}");
