@@ -13,10 +13,11 @@
 //! memtable to level 0.
 //!
 //! # How a leveled tree is kept
-//! Level 0 takes the flushes, each a run that is **cut where the tables of the next level are cut**,
-//! some eight pieces. Tables of level 0 thus lie in columns above those of the *base level*, the
-//! first one that is in use, and a compaction takes one column: a slice of all runs of level 0 with
-//! the slice of the base level beneath. Small steps, and never all the data twice on the disk.
+//! Level 0 takes the flushes, each a run that is **cut where the tables of the next level are
+//! cut**, some eight pieces. Tables of level 0 thus lie in columns above those of the *base
+//! level*, the first one that is in use, and a compaction takes one column: a slice of all runs
+//! of level 0 with the slice of the base level beneath. Small steps, and never all the data twice
+//! on the disk.
 //!
 //! ```text
 //!   level 0   [  a1  ][  b1   ][   c1  ][  d1  ]        a compaction takes b1, b2, b3 and

@@ -16,6 +16,9 @@ use crate::table::{Table, TableBuilder, TableOptions};
 /// Versions of keys: the order of the map is theirs.
 pub(crate) type Versions = BTreeMap<(Vec<u8>, u64), Option<Vec<u8>>>;
 
+/// Key, timestamp, and value or tombstone.
+pub(crate) type Borrowed<'a> = (&'a [u8], u64, Option<&'a [u8]>);
+
 /// Returns the key of a version in [`Versions`].
 pub(crate) fn position(key: &[u8], ts: u64) -> (Vec<u8>, u64) {
     (key.to_vec(), !ts)
@@ -69,7 +72,7 @@ impl Fixture {
         &mut self,
         level: u8,
         run: u64,
-        versions: &[(&[u8], u64, Option<&[u8]>)],
+        versions: &[Borrowed<'_>],
         ts_override: Option<u64>,
     ) -> TableMeta {
         let NewTable { number, file, path } = self.create();
@@ -104,7 +107,7 @@ impl Fixture {
         let chunks = keys.chunks(keys.len().div_ceil(tables.max(1)).max(1));
         let mut added = Vec::new();
         for chunk in chunks {
-            let versions: Vec<(&[u8], u64, Option<&[u8]>)> = versions
+            let versions: Vec<Borrowed<'_>> = versions
                 .iter()
                 .filter(|((key, _), _)| chunk.contains(&&key[..]))
                 .map(|((key, inverted), value)| (&key[..], !inverted, value.as_deref()))

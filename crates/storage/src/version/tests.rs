@@ -64,6 +64,11 @@ proptest! {
                 prop_assert_eq!(found.map(Timestamp::raw), newest);
             }
         }
+        // What was moved is as alive as the rest.
+        drop(oldest);
+        let graveyard = Arc::clone(version.graveyard());
+        drop(fixture);
+        prop_assert_eq!(graveyard.drain(), Vec::<u64>::new());
     }
 
     #[test]

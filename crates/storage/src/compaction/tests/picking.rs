@@ -66,6 +66,8 @@ fn check_reads(model: &Model, all: &BTreeMap<(u32, u64), bool>) {
 
 fn check_history(style: Style, ops: &[Op]) {
     let mut model = model(style);
+    // Nothing is garbage before the first lag is set.
+    model.lag = 1 << 40;
     let mut all = BTreeMap::new();
     let mut begun: Vec<Choice> = Vec::new();
     let end = |model: &mut Model, choice: Choice| {
@@ -106,7 +108,7 @@ fn check_history(style: Style, ops: &[Op]) {
             }
             Op::End(_) => {}
             // The watermark does not go back.
-            Op::Lag(lag) => model.lag = model.lag.min(lag).max(0),
+            Op::Lag(lag) => model.lag = model.lag.min(lag),
             Op::Wait => model.now_ms += options().age_ms,
         }
     }
@@ -272,6 +274,10 @@ fn several_compactions_at_once_take_different_columns() {
         plans.push(plan.clone());
     }
     assert!(plans.len() >= 3, "{} at once: {}", plans.len(), model.picture());
+    for plan in &plans {
+        assert!(model.busy.has(plan.inputs[0].number));
+        assert!(!model.busy.is_free(plan.tree, (0, 6), &plan.keys));
+    }
     let mut spans: Vec<_> = plans.iter().map(Model::keys_of).collect();
     spans.sort_unstable();
     assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0), "{spans:?}");
