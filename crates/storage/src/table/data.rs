@@ -642,3 +642,30 @@ impl DataCursor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_the_same_tag_and_end_is_another_one() {
+        let hash = 0x4200;
+        let mut builder = DataBlockBuilder::new(16, true);
+        for key in ["prefix of both/1", "prefix of both/2"] {
+            let position = Position::new(key.as_bytes(), Timestamp::from_raw(5));
+            builder.add(position, hash, Value::Put(b"v"));
+        }
+        let mut contents = Vec::new();
+        builder.finish(&mut contents);
+        let block = DataBlock::new(contents.into()).unwrap();
+        let check = |key: &str, is_there: bool| {
+            let found = block.find(key.as_bytes(), hash, Timestamp::MAX).unwrap();
+            assert_eq!(found.is_some(), is_there, "{key}");
+        };
+        check("prefix of both/1", true);
+        check("prefix of both/2", true);
+        check("Prefix of both/2", false);
+        check("prefix of both/3", false);
+        check("2", false);
+    }
+}
