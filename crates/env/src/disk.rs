@@ -59,7 +59,15 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound` if there is no file of the old name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file.
+    /// Gives a file a second name, on the same disk. The two are equal from then on: the file lives
+    /// as long as one of them does.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no file of the first name, `AlreadyExists` if there is one of the
+    /// second; `CrossesDevices`, or whatever else the system says, where it makes no such names.
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()>;
+
+    /// Removes a file's name, and the file with its last one.
     ///
     /// # Errors
     /// `NotFound` if there is no such file.

@@ -201,6 +201,24 @@ fn a_rename_replaces_the_file_of_the_new_name() {
 }
 
 #[test]
+fn a_file_with_two_names_lives_as_long_as_one_of_them() {
+    on_both(|disk, folder| {
+        let (a, b) = (folder.join("a"), folder.join("b"));
+        let file = create(disk, &a, b"one");
+        disk.hard_link(&a, &b).unwrap();
+        file.write_at(b"two", 0).unwrap();
+        assert_eq!(read(disk, &b), b"two");
+        fails_with(disk.hard_link(&a, &b), ErrorKind::AlreadyExists);
+        fails_with(disk.hard_link(&folder.join("c"), &b), ErrorKind::NotFound);
+        drop(file);
+        disk.remove(&a).unwrap();
+        assert_eq!(read(disk, &b), b"two");
+        disk.remove(&b).unwrap();
+        assert!(!disk.exists(&b).unwrap());
+    });
+}
+
+#[test]
 fn a_removed_file_lives_while_it_is_open() {
     on_both(|disk, folder| {
         let path = folder.join("a");

@@ -23,7 +23,7 @@
 //!       '-- write_durable, its own bytes      '-- create_dir_all
 //!
 //!    W write   W? write that a failed sync dropped   L length
-//!    C create  M rename   X remove
+//!    C create, link  M rename   X remove
 //!
 //!    crash(LoseUnsynced)   durable, nothing else
 //!    crash(KeepUnsynced)   current
@@ -327,10 +327,29 @@ impl Disk for SimDisk {
                 state.file_at(&to)?;
             }
             if from != to {
+                if state.names.count_of(file) > 1 {
+                    // What a crash leaves of such a file is not worked out here.
+                    return Err(ErrorKind::Unsupported.into());
+                }
                 let (from, to) = (from.clone(), to.clone());
                 state.names.change(NameChange::Rename { from, to, file });
             }
             state.forget_nameless();
+            Ok(())
+        })
+    }
+
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        let (mut state, existing, new) = (self.state(), clean(existing), clean(new));
+        let detail = || format!("{} = {}", new.display(), existing.display());
+        state.change("link", detail, |state| {
+            let file = state.file_at(&existing)?;
+            state.folder_at(&parent_of(&new))?;
+            if state.names.get(&new).is_some() {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            let (path, entry) = (new.clone(), Entry::File(file));
+            state.names.change(NameChange::Create { path, entry });
             Ok(())
         })
     }

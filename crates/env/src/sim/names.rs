@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! * `durable` with all of `unsynced` applied in order is `current`.
-//! * A file has at most one name.
+//! * A file that is renamed has one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -68,6 +68,11 @@ impl Names {
 
     pub(super) fn get(&self, path: &Path) -> Option<Entry> {
         entry_of(&self.current, path)
+    }
+
+    /// Returns how many names a file has now.
+    pub(super) fn count_of(&self, file: FileId) -> usize {
+        self.current.values().filter(|entry| entry.file() == Some(file)).count()
     }
 
     /// Returns the files that have a name now or may have one after a crash.
