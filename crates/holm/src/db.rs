@@ -8,14 +8,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
-use storage::{Compacted, Engine, EngineStats, Error as StorageError, Recovery, Verified};
+use storage::{
+    BulkTables, Checkpoint, Compacted, Engine, EngineStats, Error as StorageError, Recovery,
+    Verified,
+};
 use transaction::{
     Durability, Error, Isolation, PendingCommit, Result, Shard, ShardStats, TransactionOptions,
 };
 
 use crate::background::{Background, Signal};
+use crate::bulk::BulkLoad;
 use crate::keyspace::{Keyspace, check_name};
-use crate::options::{Environment, Options};
+use crate::options::{Environment, Options, random_id};
 use crate::retry::Retry;
 use crate::snapshot::{Snapshot, with_engine_key};
 use crate::transaction::{Transaction, TransactionBuilder};
@@ -256,6 +260,31 @@ impl Db {
         };
         let core = self.inner.shard.watch(keyspace.range(&range.into()), after)?;
         Ok(Watch { core })
+    }
+
+    /// Begins to load sorted rows into an empty range of a keyspace, by the short way.
+    pub fn bulk_load(&self, keyspace: &Keyspace) -> BulkLoad {
+        BulkLoad::new(self.clone(), keyspace.clone(), self.inner.shard.engine().bulk_write())
+    }
+
+    pub(crate) fn add_bulk(&self, tables: BulkTables) -> Result<Timestamp> {
+        let wall_ms = self.inner.environment.clock.wall_ms();
+        self.inner.shard.load(tables, wall_ms).map_err(|error| self.inner.name(error))
+    }
+
+    /// Makes a database of its own in a directory that is empty or not there, with everything that
+    /// was committed before the call, while work goes on here. Where the file system can, the
+    /// tables of both are the same files, so it takes no time and no space; copy it elsewhere to be
+    /// safe from the loss of this disk.
+    ///
+    /// # Errors
+    /// `NotADatabase` if something is in the directory already; those of the disk.
+    ///
+    /// # Durability
+    /// It survives the loss of power once this returns.
+    pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<Checkpoint> {
+        let new_id = random_id(self.inner.next_seed());
+        self.inner.shard.checkpoint(directory.as_ref(), new_id)
     }
 
     /// Returns the newest commit timestamp that is visible.

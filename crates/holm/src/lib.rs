@@ -34,10 +34,13 @@
 //! | read one moment | [`Db::snapshot`], [`Db::at`], [`Snapshot`] |
 //! | keep many commits in flight | [`Transaction::commit_pending`], [`PendingCommit`] |
 //! | follow changes | [`Db::watch`], [`Watch`] |
+//! | load many rows | [`Db::bulk_load`], [`BulkLoad`] |
+//! | copy it while it runs | [`Db::checkpoint`] |
 //! | handle a failure | [`Error`], [`Error::is_retryable`], [`Conflict`] |
 
 #![forbid(unsafe_code)]
 
+mod bulk;
 mod db;
 mod keyspace;
 mod options;
@@ -54,6 +57,7 @@ pub use ::transaction::{
 };
 pub use base::limits;
 pub use base::{KeyRange, Timestamp};
+pub use bulk::BulkLoad;
 pub use bytes::Bytes;
 pub use db::{Db, Stats};
 pub use keyspace::Keyspace;
@@ -61,6 +65,6 @@ pub use options::{Environment, Options};
 pub use snapshot::{Scan, Snapshot};
 pub use storage::compaction::CompactionOptions;
 pub use storage::table::TableOptions;
-pub use storage::{EngineStats, Error as StorageError, LevelStats, Recovery, Verified};
+pub use storage::{Checkpoint, EngineStats, Error as StorageError, LevelStats, Recovery, Verified};
 pub use transaction::{Transaction, TransactionBuilder};
 pub use watch::{Watch, WatchFrom};

@@ -207,13 +207,10 @@ impl Options {
 
     pub(crate) fn engine(&self, environment: &Environment) -> EngineOptions {
         let mut random = env::SeededRandom::new(environment.seed);
-        let mut new_id = [0; 16];
-        new_id[..8].copy_from_slice(&random.next_u64().to_le_bytes());
-        new_id[8..].copy_from_slice(&random.next_u64().to_le_bytes());
         EngineOptions {
             create: self.create,
             owner: format!("pid {}", std::process::id()),
-            new_id,
+            new_id: random_id(random.next_u64()),
             hash_seed: random.next_u64(),
             wal: self.wal.clone(),
             table: self.table.clone(),
@@ -224,4 +221,13 @@ impl Options {
             log_bytes_max: self.log_bytes,
         }
     }
+}
+
+/// Returns the id of a new database.
+pub(crate) fn random_id(seed: u64) -> [u8; 16] {
+    let mut random = env::SeededRandom::new(seed);
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&random.next_u64().to_le_bytes());
+    id[8..].copy_from_slice(&random.next_u64().to_le_bytes());
+    id
 }

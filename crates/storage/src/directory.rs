@@ -316,12 +316,47 @@ impl Directory {
     }
 }
 
-/// Makes a database of a directory that is free and locked.
-fn create(disk: &Arc<dyn Disk>, path: &Path, id: DatabaseId) -> Result<()> {
+/// Locks a directory that holds nothing, and creates the folders of a database in it.
+pub(crate) fn begin(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn LockGuard>> {
+    disk.create_dir_all(path).map_err(Error::io(path, "create"))?;
+    if has_format(disk, path)? {
+        return Err(not_a_database(path, "there is one in it already, and nothing is replaced"));
+    }
+    check_is_free(disk, path)?;
+    let lock = lock(disk, path, owner)?;
+    create_folders(disk, path)?;
+    Ok(lock)
+}
+
+fn create_folders(disk: &dyn Disk, path: &Path) -> Result<()> {
     for folder in [WAL_FOLDER, TABLES_FOLDER] {
         let folder = path.join(folder);
         disk.create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
     }
+    Ok(())
+}
+
+/// Copies a file to a new one, durably but for its name.
+pub(crate) fn copy_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    /// Read and written at a time, in bytes.
+    const CHUNK_BYTES: usize = 1 << 20;
+    let source = disk.open(from, OpenMode::Read).map_err(Error::io(from, "open"))?;
+    let target = disk.open(to, OpenMode::CreateNew).map_err(Error::io(to, "create"))?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = source.read_at(&mut chunk, offset).map_err(Error::io(from, "read"))?;
+        if read == 0 {
+            return target.sync().map_err(Error::io(to, "sync"));
+        }
+        target.write_at(&chunk[..read], offset).map_err(Error::io(to, "write"))?;
+        offset += read as u64;
+    }
+}
+
+/// Makes a database of a directory that is free and locked.
+fn create(disk: &Arc<dyn Disk>, path: &Path, id: DatabaseId) -> Result<()> {
+    create_folders(&**disk, path)?;
     Manifest::create(disk.clone(), path, id)?;
     write_format(&**disk, path, id)
 }

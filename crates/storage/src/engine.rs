@@ -22,6 +22,8 @@
 //! | reading | [`read`] |
 //! | the memtable becomes tables | [`flush`] |
 //! | tables become fewer tables | [`compact`] |
+//! | sorted input becomes tables at once | [`bulk`] |
+//! | a copy while it runs | [`checkpoint`] |
 //! | opening after whatever happened | [`recovery`] |
 //! | how the memory is shared out | [`memory`] |
 //! | how much writers are slowed down | [`pressure`] |
@@ -47,6 +49,8 @@
 //! Threads: whoever opens an engine calls [`Engine::flush_next`] and [`Engine::compact_next`] from
 //! threads of its own.
 
+mod bulk;
+mod checkpoint;
 mod compact;
 mod flush;
 mod memory;
@@ -75,13 +79,15 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::table::TableOptions;
 use crate::wal::{self, Lsn, Wal, WalOptions};
 
+pub use bulk::{BulkTables, BulkWriter};
+pub use checkpoint::Checkpoint;
 pub use compact::Compacted;
 pub use memory::MemoryOptions;
 pub use read::{ReadPin, Rows, Visit};
 pub use recovery::Recovery;
+pub(crate) use recovery::each_write;
 pub use stats::{EngineStats, LevelStats};
 pub use verify::Verified;
-pub(crate) use recovery::each_write;
 
 use compact::Compactions;
 use stats::Counters;

@@ -241,6 +241,11 @@ impl RowCache {
         invalidation
     }
 
+    /// Removes all rows, but those that are put in meanwhile.
+    pub fn clear(&self) {
+        self.cache.for_each_shard(|shard| shard.clear());
+    }
+
     /// Returns what was counted.
     pub fn stats(&self) -> CacheStats {
         self.cache.stats()

@@ -92,6 +92,18 @@ pub enum Error {
         /// What was found and what was needed.
         what: String,
     },
+    /// A bulk load found rows where it was going to put its own. Nothing was loaded.
+    #[error(
+        "{} is in the range of the bulk load, which fills empty ranges only: delete what is there, \
+         load into another keyspace, or write the rows in transactions",
+        KeyName { keyspace, key }
+    )]
+    NotEmpty {
+        /// The keyspace of the key.
+        keyspace: KeyspaceName,
+        /// The first key that is there.
+        key: Bytes,
+    },
     /// A name cannot be used for a keyspace.
     #[error("{name:?} cannot name a keyspace: {what}")]
     BadKeyspaceName {
@@ -138,7 +150,9 @@ impl Error {
     pub fn with_names(mut self, name_of: impl Fn(KeyspaceId) -> Option<Arc<str>>) -> Error {
         let keyspace = match &mut self {
             Error::Conflict(conflict) => &mut conflict.keyspace,
-            Error::Deadlock { keyspace, .. } | Error::WrongValue { keyspace, .. } => keyspace,
+            Error::Deadlock { keyspace, .. }
+            | Error::WrongValue { keyspace, .. }
+            | Error::NotEmpty { keyspace, .. } => keyspace,
             _ => return self,
         };
         keyspace.name = keyspace.name.take().or_else(|| name_of(keyspace.id));

@@ -16,7 +16,7 @@
 //! * Under snapshot isolation only written keys count (first committer wins), and those that were
 //!   read with `get_for_update`.
 
-use base::Timestamp;
+use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
 use crate::error::Touched;
@@ -106,6 +106,28 @@ fn look_up_own(mine: Footprint<'_>, writes: &WriteSet) -> Verdict {
     }
 }
 
+/// Decides whether a transaction may commit after a bulk load that filled a range since it began to
+/// read. The load may have written any key of it.
+pub(crate) fn evaluate_load(mine: Footprint<'_>, loaded: &KeyRange) -> Verdict {
+    if mine.blind {
+        return Verdict::Free;
+    }
+    let wrote = mine.writes.key_in(loaded).map(|key| (key, Touched::Wrote));
+    let read = || {
+        let key = mine.reads.points().find(|key| loaded.contains(key));
+        key.map(|key| (key, Touched::Read))
+    };
+    let scanned = || {
+        let range = mine.reads.ranges().iter().find(|range| range.overlaps(loaded))?;
+        let first = if range.start > loaded.start { &range.start } else { &loaded.start };
+        Some((first, Touched::Scanned(range.clone())))
+    };
+    match wrote.or_else(read).or_else(scanned) {
+        Some((key, touched)) => Verdict::Conflict { key: key.clone(), touched },
+        None => Verdict::Free,
+    }
+}
+
 /// A conflict found in the index: somebody committed this key at this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Newer {
@@ -179,6 +201,30 @@ mod tests {
         let conflict =
             Verdict::Conflict { key: Bytes::from_static(b"gg"), touched: Touched::Scanned(range) };
         assert_eq!(check(&["c", "gg"]), conflict);
+    }
+
+    #[test]
+    fn a_bulk_load_conflicts_with_whatever_touched_its_range() {
+        let check = |reads: &[&'static str],
+                     range: Option<(&str, &str)>,
+                     writes: &[&'static str]| {
+            let mut read_set = ReadSet::default();
+            reads.iter().for_each(|key| read_set.add_point(Bytes::from_static(key.as_bytes())));
+            if let Some((start, end)) = range {
+                read_set.add_range((start..end).into());
+            }
+            let writes = set(writes);
+            let mine = Footprint { reads: &read_set, writes: &writes, blind: false };
+            match evaluate_load(mine, &("k".."m").into()) {
+                Verdict::Free => "free".into(),
+                Verdict::Conflict { key, touched } => format!("{touched:?} {}", key.escape_ascii()),
+            }
+        };
+        assert_eq!(check(&["a", "m"], Some(("a", "k")), &["z"]), "free");
+        assert_eq!(check(&["l"], None, &["z"]), "Read l");
+        assert_eq!(check(&[], None, &["k"]), "Wrote k");
+        assert_eq!(check(&[], Some(("a", "k\0")), &["z"]), "Scanned(a..k\\0) k");
+        assert_eq!(check(&[], Some(("l", "z")), &["z"]), "Scanned(l..z) l");
     }
 
     #[test]

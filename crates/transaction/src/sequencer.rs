@@ -28,14 +28,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use base::{KeyspaceId, Timestamp, key};
+use base::{KeyRange, KeyspaceId, Timestamp, key};
 use bytes::Bytes;
 use storage::ReadPin;
-use storage::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
+use storage::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, lock, wait};
 use storage::wal::Lsn;
 
 use crate::error::{Conflict, Error, KeyspaceName, Result, Touched};
-use crate::eval::{Footprint, Newer, Verdict, evaluate};
+use crate::eval::{Footprint, Newer, Verdict, evaluate, evaluate_load};
 use crate::locks::TransactionId;
 use crate::watch::WatchQueue;
 use crate::write_set::WriteSet;
@@ -62,6 +62,9 @@ pub struct Commit {
     pub end: Lsn,
     /// What it wrote.
     pub writes: Arc<WriteSet>,
+    /// The range that it filled from tables, if it is a bulk load: it may have written any key of
+    /// it.
+    pub loaded: Option<KeyRange>,
     /// What it is called.
     pub label: Option<Arc<str>>,
     /// True if it may only be seen once it is durable.
@@ -129,7 +132,19 @@ struct Order {
     /// The timestamp of the last commit that was forgotten.
     floor: Timestamp,
     failed: bool,
+    /// True while a bulk load has the order for itself.
+    paused: bool,
     watches: Vec<Arc<WatchQueue>>,
+}
+
+/// Keeps commits from being put in order while it lives. Those that were before go on.
+pub(crate) struct Paused<'s>(&'s Sequencer);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.order).paused = false;
+        self.0.moved.notify_all();
+    }
 }
 
 impl Sequencer {
@@ -142,6 +157,7 @@ impl Sequencer {
             shown_bytes: 0,
             floor: last,
             failed: false,
+            paused: false,
             watches: Vec::new(),
         };
         Sequencer {
@@ -176,7 +192,7 @@ impl Sequencer {
         let mut validated = request.read_ts;
         let mut looked = false;
         let mut order = loop {
-            let order = lock(&self.order);
+            let order = self.lock_unpaused();
             if request.footprint.blind {
                 break order;
             }
@@ -196,9 +212,11 @@ impl Sequencer {
         if !request.footprint.blind {
             let since = order.since(validated);
             for winner in order.commits.range(since..) {
-                if let Verdict::Conflict { key, touched } =
-                    evaluate(request.footprint, &winner.writes)
-                {
+                let verdict = match &winner.loaded {
+                    None => evaluate(request.footprint, &winner.writes),
+                    Some(range) => evaluate_load(request.footprint, range),
+                };
+                if let Verdict::Conflict { key, touched } = verdict {
                     let ts = winner.ts;
                     drop(order);
                     return Err(self.conflict(request.read_ts, &key, touched, ts));
@@ -213,6 +231,7 @@ impl Sequencer {
             begin,
             end,
             writes: request.writes,
+            loaded: None,
             label: request.label,
             needs_sync: request.needs_sync,
             owner: request.owner,
@@ -397,6 +416,56 @@ impl Sequencer {
         // Under the lock, so that no commit becomes visible that a watch has not been told of.
         let visible = self.visible();
         order.watches.iter().for_each(|watch| watch.keep_from(visible, &pin_at));
+    }
+
+    /// Returns the timestamp of the last commit that was put in order.
+    pub(crate) fn last(&self) -> Timestamp {
+        lock(&self.order).last
+    }
+
+    fn lock_unpaused(&self) -> MutexGuard<'_, Order> {
+        let mut order = lock(&self.order);
+        while order.paused {
+            order = wait(&self.moved, order);
+        }
+        order
+    }
+
+    /// Keeps new commits waiting until what is returned is dropped. Whoever else pauses waits, too.
+    pub(crate) fn pause(&self) -> Paused<'_> {
+        self.lock_unpaused().paused = true;
+        Paused(self)
+    }
+
+    /// Puts a bulk load in order, which `add` makes durable at the timestamp it is given. Nothing
+    /// may be hidden: commits are paused, and those before are visible.
+    pub(crate) fn load<E>(
+        &self,
+        _paused: &Paused<'_>,
+        range: KeyRange,
+        wall_ms: u64,
+        at: Lsn,
+        add: impl FnOnce(Timestamp) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Timestamp, E> {
+        let ts = lock(&self.order).last.next().max(Timestamp::from_parts(wall_ms, 0));
+        add(ts)?;
+        let mut order = lock(&self.order);
+        debug_assert_eq!(order.shown, order.commits.len(), "nothing is hidden");
+        order.last = ts;
+        order.commits.push_back(Arc::new(Commit {
+            ts,
+            begin: at,
+            end: at,
+            writes: Arc::default(),
+            loaded: Some(range),
+            label: None,
+            needs_sync: false,
+            owner: None,
+            applied: AtomicBool::new(true),
+            is_polled: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        }));
+        Ok(ts)
     }
 
     /// Calls `seal` between two commits, with the timestamp of the last one.

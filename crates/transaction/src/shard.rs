@@ -1,14 +1,16 @@
 //! One shard on one node: the engine, the order of commits and the locks, joined.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use base::{KeyRange, Timestamp};
-use storage::memtable::Collected;
-use storage::{Engine, ReadPin};
+use base::{KeyRange, KeyspaceId, Timestamp, key};
+use bytes::Bytes;
+use storage::memtable::{Collected, Direction};
 use storage::sync::{AtomicU64, Ordering};
 use storage::wal::Lsn;
+use storage::{BulkTables, Checkpoint, Engine, ReadPin};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, KeyspaceName, Result};
 use crate::locks::{Locks, TransactionId};
 use crate::options::TransactionOptions;
 use crate::sequencer::{Commit, Sequencer};
@@ -114,6 +116,52 @@ impl Shard {
         self.publish();
         while self.engine.flush_next(self.visible()).map_err(|error| self.note(error))? {}
         Ok(())
+    }
+
+    /// Adds what a bulk load wrote, all of it at once, at the timestamp that is returned.
+    ///
+    /// New commits wait meanwhile, for about as long as a flush takes.
+    ///
+    /// # Errors
+    /// `NotEmpty` if there is a row between its first key and its last; `LogFailed`; those of the
+    /// disk. Nothing was added then.
+    ///
+    /// # Durability
+    /// All of it survives a crash once this returns.
+    pub fn load(self: &Arc<Self>, mut bulk: BulkTables, wall_ms: u64) -> Result<Timestamp> {
+        let range = bulk.range();
+        // Most of what there is to flush is flushed before anybody waits.
+        self.flush()?;
+        let paused = self.sequencer.pause();
+        // It stands in no log: what comes before it must not be lost without it.
+        self.sync()?;
+        self.wait_visible(self.sequencer.last())?;
+        if self.engine.has_in_memory(&range) {
+            self.flush()?;
+        }
+        let found = self.snapshot().scan(range.clone(), Direction::Forward).expecting(1).next();
+        if let Some(row) = found.transpose()? {
+            let (id, key) = key::decode(row.key()).unwrap_or((KeyspaceId::CATALOGUE, row.key()));
+            let key = Bytes::copy_from_slice(key);
+            return Err(Error::NotEmpty { keyspace: KeyspaceName { id, name: None }, key });
+        }
+        let at = self.engine.log_next();
+        let add = |ts| self.engine.add_bulk(&mut bulk, ts);
+        let ts = self.sequencer.load(&paused, range, wall_ms, at, add);
+        drop(paused);
+        let ts = ts.map_err(|error| self.note(error))?;
+        self.publish();
+        Ok(ts)
+    }
+
+    /// Makes a database of its own in an empty directory, with everything that was committed before
+    /// the call, while work goes on.
+    ///
+    /// # Errors
+    /// As [`Engine::checkpoint`].
+    pub fn checkpoint(&self, target: &Path, new_id: [u8; 16]) -> Result<Checkpoint> {
+        self.flush()?;
+        self.engine.checkpoint(target, new_id).map_err(|error| self.note(error))
     }
 
     /// Checks that there is memory for what a transaction writes.

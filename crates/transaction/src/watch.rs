@@ -78,10 +78,17 @@ struct Waiting {
 
 impl WatchQueue {
     pub(crate) fn push(&self, commit: &Arc<Commit>) {
-        if commit.writes.key_in(&self.range).is_none() {
+        let was_loaded = commit.loaded.as_ref().is_some_and(|range| range.overlaps(&self.range));
+        if !was_loaded && commit.writes.key_in(&self.range).is_none() {
             return;
         }
         let mut waiting = lock(&self.waiting);
+        if was_loaded {
+            // What it brought is only in tables: the reader fetches it from there.
+            waiting.commits.clear();
+            waiting.bytes = 0;
+            waiting.overflowed = true;
+        }
         if !waiting.overflowed {
             waiting.bytes += commit.writes.bytes();
             waiting.commits.push_back(commit.clone());

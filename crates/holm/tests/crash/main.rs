@@ -15,6 +15,7 @@
 //! | `faults.rs` | any call that fails, for once or until the disk is healed, and a full disk |
 //! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
 //! | `short_lives.rs` | a command in a loop, which piles nothing up |
+//! | `bulk.rs` | bulk loads and checkpoints, stopped anywhere |
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
 //! | `model.rs` | random programs against a model, under several layouts |
 //!
@@ -23,6 +24,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod bulk;
 mod faults;
 mod history;
 mod model;

@@ -20,8 +20,7 @@ fn a_command_in_a_loop_does_not_pile_up_versions() {
             seed: u64::from(round),
             has_background: false,
         };
-        let options =
-            Options::new().retention(Duration::from_secs(1)).log_bytes(1 << 10);
+        let options = Options::new().retention(Duration::from_secs(1)).log_bytes(1 << 10);
         let db = options.open_in(environment, "db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
         db.put(&keyspace, "counter", format!("{round:0500}")).unwrap();

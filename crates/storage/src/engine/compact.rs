@@ -15,9 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::compaction::{
-    self, Choice, Failed, InProgress, Plan, Progress, Shape,
-};
+use crate::compaction::{self, Choice, Failed, InProgress, Plan, Progress, Shape};
 use crate::error::Result;
 use crate::manifest::Edit;
 use crate::sync::{Ordering, lock};
@@ -26,6 +24,13 @@ use crate::sync::{Ordering, lock};
 #[derive(Default)]
 pub(super) struct Compactions {
     in_progress: InProgress,
+}
+
+impl Compactions {
+    /// Returns what is under way.
+    pub(super) fn busy(&self) -> &InProgress {
+        &self.in_progress
+    }
 }
 
 /// What a call of [`Engine::compact_next`] did.
@@ -57,8 +62,7 @@ impl Engine {
             let view = self.view.load_full();
             let shape = Shape::from(&*view.version);
             let in_progress = &compactions.in_progress;
-            let choice =
-                compaction::pick(&shape, &self.compaction, in_progress, watermark, now_ms);
+            let choice = compaction::pick(&shape, &self.compaction, in_progress, watermark, now_ms);
             if let Some(plan) = choice.plan() {
                 compactions.in_progress.begin(plan);
             }

@@ -139,8 +139,13 @@ pub(super) fn write_memtable(
     for tree in version.trees() {
         let plan = compaction::flush_plan(&shape, tree.id, store.new_number(), compaction);
         let create = || store.create();
-        match compaction::write(&plan, pin.cursor(), &options, create, |_| ControlFlow::Continue(()))
-        {
+        match compaction::write(
+            &plan,
+            pin.cursor(),
+            &options,
+            create,
+            |_| ControlFlow::Continue(()),
+        ) {
             Ok(done) => {
                 created.extend(done.edit.added.iter().map(|meta| meta.number));
                 added.extend(done.edit.added);

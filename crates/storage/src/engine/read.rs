@@ -274,7 +274,8 @@ impl Rows<'_> {
             return Ok(true);
         }
         let view = self.pin.engine.view.load();
-        let mut stop = Stop { range: &mut self.range, direction: self.direction, is_stopped: false };
+        let mut stop =
+            Stop { range: &mut self.range, direction: self.direction, is_stopped: false };
         let tables = view.version.cursors(stop.range, self.pin.ts);
         if view.sealed.is_empty() && tables.is_empty() {
             // Everything is in one memtable: nothing to merge.

@@ -13,6 +13,7 @@ use crate::wal::WalStats;
 pub(super) struct Counters {
     pub(super) sealed: AtomicU64,
     pub(super) user_bytes: AtomicU64,
+    pub(super) bulk_rows: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) flushed_bytes: AtomicU64,
     pub(super) compactions: AtomicU64,
@@ -68,6 +69,8 @@ pub struct EngineStats {
     pub metadata_bytes: usize,
     /// Reads of tables, and what filters spared.
     pub table_reads: TableCounts,
+    /// Rows that bulk loads brought.
+    pub bulk_rows: u64,
     /// Bytes of keys and values that were committed.
     pub user_bytes: u64,
     /// The oldest timestamp that can be read.
@@ -184,6 +187,7 @@ impl Engine {
             block_cache: self.tables.blocks.stats(),
             metadata_bytes: view.version.tables().map(|table| table.table().metadata_bytes()).sum(),
             table_reads: self.tables.stats.counts(),
+            bulk_rows: get(&counters.bulk_rows),
             user_bytes: get(&counters.user_bytes),
             oldest_readable: self.pins.floor(),
         }

@@ -89,9 +89,8 @@ impl Memtable {
         if due.is_none() {
             entry.set_queued(false, &lock);
         }
-        let dead = self.is_collectable_tombstone(head)
-            && head.next().is_none()
-            && head.ts() <= watermark;
+        let dead =
+            self.is_collectable_tombstone(head) && head.next().is_none() && head.ts() <= watermark;
         if dead {
             entry.set_dead(&lock);
         }
