@@ -328,8 +328,8 @@ impl<'a> Runner<'a> {
         let before = self.meter.read(Some(store));
         store.settle()?;
         let used = self.meter.read(Some(store)).since(before);
-        let sum = |a: Option<u64>, b: Option<u64>| Some(a? + b?);
-        measured.written_bytes_settled = sum(measured.used.written_bytes, used.written_bytes);
+        let written = measured.used.written_bytes.zip(used.written_bytes);
+        measured.written_bytes_settled = written.map(|(during, after)| during + after);
         measured.disk.settled_bytes = Some(disk_bytes(self.dir)?);
         Ok(())
     }

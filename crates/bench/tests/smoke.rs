@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_holm-bench")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_holm-bench")).args(arguments).output().expect("it is built")
 }
 
 /// Runs the program, which has to end well, and returns what it printed.
 fn ok(arguments: &[&str]) -> String {
     let output = bench(arguments);
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}\n{stdout}\n{stderr}");
     stdout
 }
 
 fn scratch(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("holm-bench-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::create_dir_all(&dir).expect("a temporary directory can be made");
     dir
 }
 

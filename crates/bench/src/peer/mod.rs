@@ -33,6 +33,7 @@ pub(crate) enum Role {
     PlainPeer,
     /// A peer that promises less than all others when nothing is synced: it takes part where this
     /// is so, and no ratio is taken to it.
+    #[cfg_attr(not(feature = "lmdb"), expect(dead_code, reason = "LMDB's alone"))]
     UnsafePeer,
     /// A log and nothing else: what the disk allows for durable commits.
     LogLimit,
