@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::random::Random;
-use crate::records::{KEY_BYTES, VALUE_BYTES, fill_value, key};
+use crate::records::{KEY_BYTES, Values, key};
 use crate::store::Result;
 
 /// When the lanes of a cell run and what counts.
@@ -33,9 +33,35 @@ impl Window {
         Window { measured_from, end: Some(measured_from + length), ops_max }
     }
 
-    /// A window that only the number of operations ends.
-    pub(crate) fn counted() -> Window {
-        Window { measured_from: Instant::now(), end: None, ops_max: u64::MAX }
+    /// A window that the number of operations ends, or else patience.
+    pub(crate) fn counted(ops_max: u64, patience: Duration) -> Window {
+        let now = Instant::now();
+        Window { measured_from: now, end: Some(now + patience), ops_max }
+    }
+
+    /// A window of one operation, however long.
+    pub(crate) fn once() -> Window {
+        Window { measured_from: Instant::now(), end: None, ops_max: 1 }
+    }
+}
+
+/// What ended together, and is one latency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) ops: u64,
+    /// Attempts that ended in a conflict.
+    pub(crate) aborts: u64,
+    /// Bytes of keys and values that were written.
+    pub(crate) bytes: u64,
+}
+
+impl Done {
+    /// One operation that wrote nothing.
+    pub(crate) const READ: Done = Done { ops: 1, aborts: 0, bytes: 0 };
+
+    /// One operation that wrote a row.
+    pub(crate) fn wrote(bytes: u64) -> Done {
+        Done { ops: 1, aborts: 0, bytes }
     }
 }
 
@@ -44,24 +70,24 @@ pub struct Lane {
     window: Window,
     last: Instant,
     latencies: Histogram<u64>,
-    ops: u64,
-    aborts: u64,
+    total: Done,
     pub(crate) random: Random,
+    pub(crate) values: Values,
     records: u64,
-    row: ([u8; KEY_BYTES], [u8; VALUE_BYTES]),
+    key: [u8; KEY_BYTES],
 }
 
 impl Lane {
-    pub(crate) fn new(window: Window, seed: u64, records: u64) -> Lane {
+    pub(crate) fn new(window: Window, seed: u64, records: u64, values: Values) -> Lane {
         Lane {
             window,
             last: Instant::now(),
             latencies: new_histogram(),
-            ops: 0,
-            aborts: 0,
+            total: Done::default(),
             random: Random::new(seed),
+            values,
             records,
-            row: ([0; KEY_BYTES], [0; VALUE_BYTES]),
+            key: [0; KEY_BYTES],
         }
     }
 
@@ -71,47 +97,68 @@ impl Lane {
         if !self.goes_on() {
             return None;
         }
-        self.row.0 = key(self.random.below(self.records));
-        fill_value(&mut self.random, &mut self.row.1);
-        Some((&self.row.0, &self.row.1))
+        self.key = key(self.random.below(self.records));
+        Some((&self.key, self.values.next()))
     }
 
     /// Says that the row of the last [`Lane::next_put`] is durable.
     pub fn acknowledge(&mut self) {
-        self.done(1, 0);
+        self.done(Done::wrote(self.values.row_bytes()));
     }
 
-    /// Runs an operation, which returns how many attempts were aborted, until the window ends.
-    pub(crate) fn repeat(&mut self, mut op: impl FnMut(&mut Random) -> Result<u64>) -> Result<()> {
+    /// Runs an operation, which says what it did, until the window ends.
+    pub(crate) fn repeat(
+        &mut self,
+        mut op: impl FnMut(&mut Random, &mut Values) -> Result<Done>,
+    ) -> Result<()> {
         while self.goes_on() {
-            let aborts = op(&mut self.random)?;
-            self.done(1, aborts);
+            let done = op(&mut self.random, &mut self.values)?;
+            self.done(done);
         }
         Ok(())
     }
 
-    /// Records that `ops` operations ended together, as one latency.
-    pub(crate) fn done(&mut self, ops: u64, aborts: u64) {
+    /// Records what ended together, as one latency.
+    pub(crate) fn done(&mut self, done: Done) {
         let now = Instant::now();
         let inside =
             now > self.window.measured_from && self.window.end.is_none_or(|end| now <= end);
         if inside {
             self.latencies.saturating_record((now - self.last).as_nanos() as u64);
-            self.ops += ops;
-            self.aborts += aborts;
+            self.total.ops += done.ops;
+            self.total.aborts += done.aborts;
+            self.total.bytes += done.bytes;
         }
         self.last = now;
     }
 
-    fn goes_on(&self) -> bool {
-        self.ops < self.window.ops_max && self.window.end.is_none_or(|end| self.last < end)
+    /// Begins on the thread that runs the lane: what came before, be it the start of the thread or
+    /// the opening of a session, is no latency. A window that has begun already begins anew.
+    pub(crate) fn begin(&mut self) {
+        self.restart();
+        let late = self.last.saturating_duration_since(self.window.measured_from);
+        self.window.measured_from += late;
+        self.window.end = self.window.end.map(|end| end + late);
+    }
+
+    /// Starts the next operation now, not when the one before it ended.
+    pub(crate) fn restart(&mut self) {
+        self.last = Instant::now();
+    }
+
+    pub(crate) fn measured_from(&self) -> Instant {
+        self.window.measured_from
+    }
+
+    /// Whether there is time, and something left to do.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.total.ops < self.window.ops_max && self.window.end.is_none_or(|end| self.last < end)
     }
 }
 
 /// What the lanes of a cell did together.
 pub(crate) struct Outcome {
-    pub(crate) ops: u64,
-    pub(crate) aborts: u64,
+    pub(crate) total: Done,
     pub(crate) elapsed: Duration,
     pub(crate) latencies: Histogram<u64>,
 }
@@ -119,17 +166,18 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn of(lanes: &[Lane]) -> Outcome {
         let mut latencies = new_histogram();
-        let (mut ops, mut aborts, mut elapsed) = (0, 0, Duration::ZERO);
+        let (mut total, mut elapsed) = (Done::default(), Duration::ZERO);
         for lane in lanes {
             latencies.add(&lane.latencies).expect("all histograms have the same bounds");
-            ops += lane.ops;
-            aborts += lane.aborts;
+            total.ops += lane.total.ops;
+            total.aborts += lane.total.aborts;
+            total.bytes += lane.total.bytes;
             // The operation under way when the window ended is not counted, so neither is the
             // time it took beyond that end.
             let end = lane.window.end.map_or(lane.last, |end| lane.last.min(end));
             elapsed = elapsed.max(end.saturating_duration_since(lane.window.measured_from));
         }
-        Outcome { ops, aborts, elapsed, latencies }
+        Outcome { total, elapsed, latencies }
     }
 }
 
@@ -142,12 +190,24 @@ fn new_histogram() -> Histogram<u64> {
 mod tests {
     use super::*;
 
+    fn lane(window: Window) -> Lane {
+        Lane::new(window, 1, 100, Values::new(1, 8, 0.0))
+    }
+
     #[test]
     fn a_lane_stops_at_its_count() {
-        let mut lane = Lane::new(Window { ops_max: 5, ..Window::counted() }, 1, 100);
-        lane.repeat(|_| Ok(2)).unwrap();
+        let mut lane = lane(Window { end: None, ops_max: 5, ..Window::once() });
+        lane.repeat(|_, _| Ok(Done { ops: 1, aborts: 2, bytes: 24 })).unwrap();
         let outcome = Outcome::of(&[lane]);
-        assert_eq!((outcome.ops, outcome.aborts, outcome.latencies.len()), (5, 10, 5));
+        assert_eq!(outcome.total, Done { ops: 5, aborts: 10, bytes: 120 });
+        assert_eq!(outcome.latencies.len(), 5);
+    }
+
+    #[test]
+    fn patience_ends_a_lane_too() {
+        let mut lane = lane(Window::counted(u64::MAX, Duration::ZERO));
+        lane.repeat(|_, _| Ok(Done::READ)).unwrap();
+        assert_eq!(Outcome::of(&[lane]).total, Done::default());
     }
 
     #[test]
@@ -163,11 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lane_that_begins_late_loses_no_time() {
+        let mut lane = lane(Window::timed(Duration::ZERO, Duration::from_secs(9), 1));
+        lane.window.measured_from -= Duration::from_secs(5);
+        lane.begin();
+        let length = lane.window.end.unwrap() - lane.window.measured_from;
+        assert!(length >= Duration::from_secs(14) && lane.measured_from() == lane.last);
+    }
+
+    #[test]
     fn warm_up_is_not_recorded() {
         let window = Window::timed(Duration::from_secs(3600), Duration::from_secs(1), 1);
-        let mut lane = Lane::new(window, 1, 100);
+        let mut lane = lane(window);
         assert!(lane.next_put().is_some());
         lane.acknowledge();
-        assert_eq!(Outcome::of(&[lane]).ops, 0);
+        assert_eq!(Outcome::of(&[lane]).total.ops, 0);
     }
 }

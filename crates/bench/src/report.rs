@@ -1,10 +1,10 @@
 //! Samples, their medians and ratios, and the tables and JSON made of them.
 
 use crate::cell::Cell;
+use crate::figures::{Figures, median};
 use crate::json::Json;
 use crate::peer::{Peer, Role};
-use crate::run::Measured;
-use crate::table::{Table, bytes, rate, time};
+use crate::table::{Table, bytes, rate, ratio, time};
 
 /// One run of one cell on one store, in numbers.
 #[derive(Clone, Debug)]
@@ -13,86 +13,6 @@ pub(crate) struct Sample {
     pub(crate) store: &'static str,
     pub(crate) run: u32,
     pub(crate) figures: Figures,
-}
-
-/// What is reported of a run, or the medians of several.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Figures {
-    pub(crate) ops_per_s: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p95_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) cpu_us_per_op: f64,
-    pub(crate) disk_bytes: f64,
-    pub(crate) aborts_per_op: f64,
-    pub(crate) flushes_per_op: Option<f64>,
-    pub(crate) fsyncs_per_op: Option<f64>,
-}
-
-impl Figures {
-    pub(crate) fn of(measured: &Measured) -> Figures {
-        let Measured { outcome, used, disk_bytes } = measured;
-        let ops = outcome.ops.max(1) as f64;
-        let us = |quantile| outcome.latencies.value_at_quantile(quantile) as f64 / 1e3;
-        Figures {
-            ops_per_s: outcome.ops as f64 / outcome.elapsed.as_secs_f64().max(1e-9),
-            p50_us: us(0.5),
-            p95_us: us(0.95),
-            p99_us: us(0.99),
-            p999_us: us(0.999),
-            cpu_us_per_op: used.cpu.as_secs_f64() * 1e6 / ops,
-            disk_bytes: *disk_bytes as f64,
-            aborts_per_op: outcome.aborts as f64 / ops,
-            flushes_per_op: used.flushes.map(|flushes| flushes as f64 / ops),
-            fsyncs_per_op: used.fsyncs.map(|fsyncs| fsyncs as f64 / ops),
-        }
-    }
-
-    fn medians<'a>(figures: impl Iterator<Item = &'a Figures> + Clone) -> Figures {
-        let of = |field: fn(&Figures) -> f64| median(figures.clone().map(field)).unwrap_or(0.0);
-        let maybe = |field: fn(&Figures) -> Option<f64>| median(figures.clone().filter_map(field));
-        Figures {
-            ops_per_s: of(|it| it.ops_per_s),
-            p50_us: of(|it| it.p50_us),
-            p95_us: of(|it| it.p95_us),
-            p99_us: of(|it| it.p99_us),
-            p999_us: of(|it| it.p999_us),
-            cpu_us_per_op: of(|it| it.cpu_us_per_op),
-            disk_bytes: of(|it| it.disk_bytes),
-            aborts_per_op: of(|it| it.aborts_per_op),
-            flushes_per_op: maybe(|it| it.flushes_per_op),
-            fsyncs_per_op: maybe(|it| it.fsyncs_per_op),
-        }
-    }
-
-    fn fields(&self) -> Vec<(String, Json)> {
-        let fields = Json::object([
-            ("ops_per_s", Json::from(self.ops_per_s)),
-            ("p50_us", Json::from(self.p50_us)),
-            ("p95_us", Json::from(self.p95_us)),
-            ("p99_us", Json::from(self.p99_us)),
-            ("p999_us", Json::from(self.p999_us)),
-            ("cpu_us_per_op", Json::from(self.cpu_us_per_op)),
-            ("disk_bytes", Json::from(self.disk_bytes)),
-            ("aborts_per_op", Json::from(self.aborts_per_op)),
-            ("flushes_per_op", Json::from(self.flushes_per_op)),
-            ("fsyncs_per_op", Json::from(self.fsyncs_per_op)),
-        ]);
-        match fields {
-            Json::Object(fields) => fields,
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// The median of a few numbers; of an even count, the mean of the middle two.
-fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = numbers.collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = *sorted.get((sorted.len() - 1) / 2)?;
-    Some(f64::midpoint(lower, upper))
 }
 
 /// A store's row in a cell: its medians and how it stands.
@@ -114,7 +34,7 @@ pub(crate) fn standings(cell: Cell, stores: &[Peer], samples: &[Sample]) -> Vec<
     };
     let mut standings: Vec<Standing> = Vec::new();
     for store in stores {
-        let rates = of(store.name).map(|sample| sample.figures.ops_per_s);
+        let rates = of(store.name).map(|sample| sample.figures.rate());
         if rates.clone().next().is_none() {
             continue;
         }
@@ -132,7 +52,7 @@ pub(crate) fn standings(cell: Cell, stores: &[Peer], samples: &[Sample]) -> Vec<
             // Runs are compared pairwise: what disturbed the machine then disturbed both.
             let ratios = of(standing.store).filter_map(|sample| {
                 let other = of(best).find(|other| other.run == sample.run)?;
-                Some(sample.figures.ops_per_s / other.figures.ops_per_s)
+                Some(sample.figures.rate() / other.figures.rate())
             });
             standing.of_best = median(ratios);
         }
@@ -141,35 +61,125 @@ pub(crate) fn standings(cell: Cell, stores: &[Peer], samples: &[Sample]) -> Vec<
 }
 
 fn best_peer(standings: &[Standing]) -> Option<&Standing> {
-    let peers = standings.iter().filter(|standing| standing.role == Role::Peer);
-    peers.max_by(|left, right| left.medians.ops_per_s.total_cmp(&right.medians.ops_per_s))
+    let peers = standings.iter().filter(|standing| standing.role.is_peer());
+    peers.max_by(|left, right| left.medians.rate().total_cmp(&right.medians.rate()))
+}
+
+/// A column of the tables: its title, the figure it shows, and how.
+type Column = (&'static str, &'static str, fn(f64) -> String);
+
+/// All columns but those of every table. One that no row has a figure for is left out, and so is
+/// one that is the same for all: nobody aborts in a cell that only reads.
+const COLUMNS: [Column; 20] = [
+    ("p50", "p50_us", time),
+    ("p95", "p95_us", time),
+    ("p99", "p99_us", time),
+    ("p99.9", "p999_us", time),
+    ("max", "max_us", time),
+    ("cpu/op", "cpu_us_per_op", time),
+    ("fsync/op", "fsyncs_per_op", short),
+    ("flush/op", "flushes_per_op", short),
+    ("abort/op", "aborts_per_op", short),
+    ("reads/op", "device_reads_per_op", short),
+    ("read B/op", "read_bytes_per_op", whole),
+    ("written/B", "written_per_byte", ratio),
+    ("at rest", "written_per_byte_settled", ratio),
+    ("disk", "disk_bytes", bytes),
+    ("disk/live", "space", ratio),
+    ("peak", "space_peak", ratio),
+    ("at rest", "space_settled", ratio),
+    ("memory", "memory_bytes_peak", bytes),
+    ("anon", "memory_anonymous_bytes_peak", bytes),
+    ("rounds", "rounds", ratio),
+];
+
+fn short(number: f64) -> String {
+    format!("{number:.3}")
+}
+
+fn whole(number: f64) -> String {
+    format!("{number:.0}")
+}
+
+/// Which columns say something about a cell.
+fn columns(cell: Cell, rows: &[&Figures]) -> Vec<Column> {
+    let group = cell.workload.group();
+    let wanted = |name: &str| match name {
+        "fsyncs_per_op" | "flushes_per_op" => group == "commit",
+        "device_reads_per_op" | "read_bytes_per_op" => group == "cold",
+        "rounds" => matches!(group, "overwrite" | "fill" | "queue" | "large"),
+        "disk_bytes" => rows.iter().all(|row| row.get("space").is_none()),
+        "disk_bytes_settled" => false,
+        "space_peak" => !matches!(group, "hot" | "cold" | "open"),
+        "aborts_per_op" => rows.iter().any(|row| row.get(name).is_some_and(|it| it > 0.0)),
+        _ => true,
+    };
+    let known = |name: &str| rows.iter().any(|row| row.get(name).is_some());
+    COLUMNS.into_iter().filter(|(_, name, _)| wanted(name) && known(name)).collect()
+}
+
+/// A row of the table of a cell, before it is drawn.
+pub(crate) struct Row<'a> {
+    pub(crate) store: &'a str,
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) figures: &'a Figures,
+    pub(crate) of_best: Option<f64>,
+}
+
+/// Makes the table of a cell.
+pub(crate) fn table(cell: Cell, rows: &[Row<'_>]) -> Table {
+    let figures: Vec<_> = rows.iter().map(|row| row.figures).collect();
+    let columns = columns(cell, &figures);
+    let has_range = rows.iter().any(|row| row.range.is_some_and(|range| range.0 < range.1));
+    let mut header = vec!["store", "ops/s", "of best"];
+    header.extend(has_range.then_some("runs"));
+    header.extend(columns.iter().map(|(title, ..)| title));
+    let mut table = Table::new(&header);
+    for row in rows {
+        let range = row.range.map(|range| format!("{}-{}", rate(range.0), rate(range.1)));
+        let mut cells = vec![
+            row.store.to_owned(),
+            rate(row.figures.rate()),
+            row.of_best.map_or("-".to_owned(), ratio),
+        ];
+        if has_range {
+            cells.push(range.unwrap_or("-".to_owned()));
+        }
+        cells.extend(
+            columns
+                .iter()
+                .map(|(_, name, show)| row.figures.get(name).map_or("-".to_owned(), show)),
+        );
+        table.row(cells);
+    }
+    table
 }
 
 /// Draws a cell: a title and a row for each store.
 pub(crate) fn cell_table(cell: Cell, standings: &[Standing]) -> String {
-    let mut table = Table::new(&[
-        "store", "ops/s", "runs", "p50", "p95", "p99", "p99.9", "cpu/op", "flush/op", "abort/op",
-        "disk", "of best",
-    ]);
+    let rows: Vec<_> = standings
+        .iter()
+        .map(|standing| Row {
+            store: standing.store,
+            range: Some(standing.range),
+            figures: &standing.medians,
+            of_best: standing.of_best,
+        })
+        .collect();
+    let mut text =
+        format!("{}: {}\n{}", cell.name(), cell.workload.description(), table(cell, &rows));
     for standing in standings {
-        let it = &standing.medians;
-        let optional = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.3}"));
-        table.row([
-            standing.store.to_owned(),
-            rate(it.ops_per_s),
-            format!("{}-{}", rate(standing.range.0), rate(standing.range.1)),
-            time(it.p50_us),
-            time(it.p95_us),
-            time(it.p99_us),
-            time(it.p999_us),
-            time(it.cpu_us_per_op),
-            optional(it.fsyncs_per_op.or(it.flushes_per_op)),
-            optional((it.aborts_per_op > 0.0).then_some(it.aborts_per_op)),
-            bytes(it.disk_bytes),
-            standing.of_best.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-        ]);
+        // What a writer beside the readers did is worth a line, not two columns.
+        let medians = &standing.medians;
+        if let (Some(writes), Some(max)) =
+            (medians.get("writer_ops_per_s"), medians.get("writer_max_us"))
+        {
+            let (writes, max) = (rate(writes), time(max));
+            text +=
+                &format!("  {} wrote {writes} records/s, longest write {max}\n", standing.store);
+        }
     }
-    format!("{}: {}\n{table}", cell.name(), cell.workload.description())
+    text
 }
 
 /// Draws one row for each cell: the best peer, and Holm beside it where it took part.
@@ -178,13 +188,12 @@ pub(crate) fn summary_table(cells: &[Vec<Standing>]) -> String {
     for standings in cells {
         let Some(best) = best_peer(standings) else { continue };
         let ours = standings.iter().find(|standing| standing.role == Role::Ours);
-        let ratio = ours.and_then(|ours| ours.of_best);
         table.row([
             best.cell.name(),
             best.store.to_owned(),
-            rate(best.medians.ops_per_s),
-            ours.map_or("-".to_owned(), |ours| rate(ours.medians.ops_per_s)),
-            ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            rate(best.medians.rate()),
+            ours.map_or("-".to_owned(), |ours| rate(ours.medians.rate())),
+            ours.and_then(|ours| ours.of_best).map_or("-".to_owned(), ratio),
         ]);
     }
     table.to_string()
@@ -205,8 +214,11 @@ pub(crate) fn samples_json(samples: &[Sample]) -> Json {
 pub(crate) fn medians_json(cells: &[Vec<Standing>]) -> Json {
     let object = |standing: &Standing| {
         let mut fields = labels(standing.cell, standing.store);
-        fields.extend(standing.medians.fields());
+        fields.push(("role".to_owned(), Json::from(standing.role.name())));
         fields.push(("of_best_peer".to_owned(), Json::from(standing.of_best)));
+        fields.push(("lowest".to_owned(), Json::from(standing.range.0)));
+        fields.push(("highest".to_owned(), Json::from(standing.range.1)));
+        fields.extend(standing.medians.fields());
         Json::Object(fields)
     };
     Json::List(cells.iter().flatten().map(object).collect())
@@ -214,7 +226,7 @@ pub(crate) fn medians_json(cells: &[Vec<Standing>]) -> Json {
 
 fn labels(cell: Cell, store: &str) -> Vec<(String, Json)> {
     vec![
-        ("workload".to_owned(), Json::from(cell.workload.name())),
+        ("workload".to_owned(), Json::from(cell.workload.name().as_str())),
         ("width".to_owned(), Json::from(cell.width as f64)),
         ("store".to_owned(), Json::from(store)),
     ]

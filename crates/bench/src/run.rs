@@ -1,91 +1,129 @@
-//! Runs one cell on one store and says what it cost.
+//! Runs one cell on one store and says what it cost. A process does this once: the child that
+//! [`crate::child`] starts.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::cell::{Cell, LOAD_BATCH, SCAN_ROWS, Workload};
+use crate::cell::{Begin, Cell, OVERWRITE_ROUNDS, Workload};
+use crate::evict::Evictor;
 use crate::lane::{Lane, Outcome, Window};
 use crate::options::Options;
 use crate::peer::{Peer, Role};
-use crate::random::{Random, Zipfian};
-use crate::records::{FIRST, VALUE_BYTES, count_up, fill_value, key};
-use crate::store::{Durability, Result, Session, Setup, Store};
-use crate::usage::{Meter, Reading, disk_bytes};
+use crate::prepare::{load, open, warm};
+use crate::random::Zipfian;
+use crate::records::{Values, key};
+use crate::store::{Access, Durability, Result, Session, Setup, Store};
+use crate::usage::{Memory, Meter, Reading, Space, disk_bytes};
+use crate::{operate, prepare};
 
 /// What one run of one cell on one store came to.
 pub(crate) struct Measured {
     pub(crate) outcome: Outcome,
+    /// What the thread that writes beside the readers did.
+    pub(crate) writer: Option<Outcome>,
     pub(crate) used: Reading,
-    pub(crate) disk_bytes: u64,
+    /// Bytes written when what the cell caused was done with, too.
+    pub(crate) written_bytes_settled: Option<u64>,
+    pub(crate) memory: Memory,
+    pub(crate) disk: Space,
+    pub(crate) records: u64,
+    /// Bytes of keys and values that the store holds at the end, if that is known.
+    pub(crate) live_bytes: Option<u64>,
 }
 
-/// Runs cells; holds what they share.
+/// How often a store's directory and memory are looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the end of the cell is looked for, and the page cache emptied if it is to be cold.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Runs a cell.
 pub(crate) struct Runner<'a> {
-    options: &'a Options,
-    /// Arguments that bring this program back to this library, for the child that is killed.
-    prefix: &'a [&'a str],
-    root: PathBuf,
+    pub(crate) options: &'a Options,
+    pub(crate) cell: Cell,
+    peer: &'a Peer,
+    /// The store's directory.
+    dir: &'a Path,
     meter: Meter,
-    zipfian: Zipfian,
+    /// Of the cell; see [`Workload::records`].
+    pub(crate) records: u64,
+    pub(crate) zipfian: Zipfian,
+    values: Values,
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(options: &'a Options, prefix: &'a [&'a str], root: &Path) -> Runner<'a> {
+    pub(crate) fn new(
+        options: &'a Options,
+        cell: Cell,
+        peer: &'a Peer,
+        dir: &'a Path,
+    ) -> Runner<'a> {
+        let asked = match cell.workload.begin() {
+            Begin::Cold => options.cold_records(),
+            _ => options.records,
+        };
+        let records = cell.workload.records(asked);
         Runner {
             options,
-            prefix,
-            root: root.to_path_buf(),
-            meter: Meter::new(root),
-            zipfian: Zipfian::new(options.records.max(2), Zipfian::YCSB_THETA),
+            cell,
+            peer,
+            dir,
+            meter: Meter::new(dir),
+            records,
+            zipfian: Zipfian::new(records.max(2), Zipfian::YCSB_THETA),
+            values: Values::new(options.seed, cell.workload.value_bytes(), options.compressible),
         }
     }
 
-    /// Runs a cell; `None` if the store has no such operation.
-    pub(crate) fn run(&self, cell: Cell, peer: &Peer, run: u32) -> Result<Option<Measured>> {
-        let begins_empty = cell.workload.begins_empty();
-        let keeps_data = !begins_empty || cell.workload == Workload::Load;
-        let dir = self.root.join(peer.name).join(if keeps_data { "loaded" } else { "fresh" });
-        if begins_empty {
-            remove(&dir)?;
-        }
-        let measured = match cell.workload {
-            Workload::OpenAfterKill => self.open_after_kill(peer, &dir, run).map(Some),
-            Workload::Load => self.load(peer, &dir, run).map(Some),
-            Workload::Commits | Workload::CommitsAsync => self.commit(cell, peer, &dir, run),
-            _ => self.on_loaded(cell, peer, &dir, run).map(Some),
-        };
-        if !keeps_data {
-            remove(&dir)?;
-        }
-        measured
-    }
-
-    fn open(&self, peer: &Peer, dir: &Path, durability: Durability) -> Result<Box<dyn Store>> {
-        open(peer, dir, durability, self.options.memory_bytes())
-    }
-
-    fn load(&self, peer: &Peer, dir: &Path, run: u32) -> Result<Measured> {
-        let store = self.open(peer, dir, Durability::None)?;
-        let mut lane = Lane::new(Window::counted(), self.seed(run, 0), self.options.records);
-        let before = self.meter.read(Some(&*store));
-        load(&mut *store.session()?, self.options, LOAD_BATCH, &mut |rows| lane.done(rows, 0))?;
-        let used = self.meter.read(Some(&*store)).since(before);
-        store.settle()?;
-        store.close()?;
-        Ok(Measured { outcome: Outcome::of(&[lane]), used, disk_bytes: disk_bytes(dir)? })
-    }
-
-    fn commit(&self, cell: Cell, peer: &Peer, dir: &Path, run: u32) -> Result<Option<Measured>> {
-        let store = self.open(peer, dir, Durability::Sync)?;
-        let lanes = self.lanes(cell, run);
-        let measured = match cell.workload {
-            Workload::CommitsAsync => {
-                self.measure(&*store, dir, lanes, |lanes| store.commits_in_flight(lanes))?
+    /// Runs the cell; `None` if the store has no such operation. `prefix` leads back to this
+    /// program, for the child that is killed.
+    pub(crate) fn run(&self, prefix: &[&str]) -> Result<Option<Measured>> {
+        match self.cell.workload {
+            Workload::OpenAfterKill => {
+                prepare::load_and_kill(prefix, self.options, self.cell, self.peer, self.dir)?;
+                self.reopen(true).map(Some)
             }
-            _ => self.measure(&*store, dir, lanes, |lanes| {
+            Workload::OpenClean => self.reopen(false).map(Some),
+            Workload::Commits | Workload::CommitsAsync => self.commit(),
+            Workload::Fill(..) | Workload::LargeFill(_) => self.fill().map(Some),
+            Workload::Overwrite | Workload::LargeOverwrite(_) => self.overwrite().map(Some),
+            Workload::Queue => self.queue().map(Some),
+            Workload::Mixed => self.mixed().map(Some),
+            _ => self.on_loaded().map(Some),
+        }
+    }
+
+    fn setup(&self) -> Setup<'a> {
+        let begin = self.cell.workload.begin();
+        let large =
+            matches!(self.cell.workload, Workload::LargeFill(_) | Workload::LargeOverwrite(_));
+        let is_scan = matches!(self.cell.workload, Workload::Scan(_) | Workload::ScanAll(_));
+        Setup {
+            dir: self.dir,
+            durability: Durability::None,
+            memory_bytes: match begin {
+                Begin::Cold => self.options.cold_memory_bytes(),
+                _ => self.options.memory_bytes(),
+            },
+            access: match begin {
+                Begin::Hot => Access::Read,
+                Begin::Cold if is_scan => Access::ColdRanges,
+                Begin::Cold => Access::ColdPoints,
+                Begin::Empty | Begin::HotCopy | Begin::Closed => Access::Write,
+            },
+            large_values: large,
+        }
+    }
+
+    fn commit(&self) -> Result<Option<Measured>> {
+        let store = open(self.peer, &Setup { durability: Durability::Sync, ..self.setup() })?;
+        let lanes = self.timed_lanes(self.cell.width);
+        let measured = match self.cell.workload {
+            Workload::CommitsAsync => {
+                self.measure(&*store, None, lanes, |lanes| store.commits_in_flight(lanes))?
+            }
+            _ => self.measure(&*store, None, lanes, |lanes| {
                 Some(on_threads(&*store, lanes, &|session, lane| {
                     while let Some((key, value)) = lane.next_put() {
                         session.put(key, value)?;
@@ -99,188 +137,239 @@ impl<'a> Runner<'a> {
         Ok(measured)
     }
 
-    fn on_loaded(&self, cell: Cell, peer: &Peer, dir: &Path, run: u32) -> Result<Measured> {
-        let loads = !dir.exists() || peer.role == Role::MemoryLimit;
-        let store = self.open(peer, dir, Durability::None)?;
-        if loads {
-            load(&mut *store.session()?, self.options, LOAD_BATCH, &mut |_| ())?;
-        }
-        store.settle()?;
-        if peer.role != Role::MemoryLimit {
-            warm(&mut *store.session()?, self.options.records)?;
-        }
-        let operation =
-            |session: &mut dyn Session, lane: &mut Lane| self.operate(cell, session, lane);
-        let measured = self.measure(&*store, dir, self.lanes(cell, run), |lanes| {
-            Some(on_threads(&*store, lanes, &operation))
+    fn fill(&self) -> Result<Measured> {
+        let store = open(self.peer, &self.setup())?;
+        let mut measured = self.on_one_thread(&*store, self.records, &|session, lane| {
+            operate::fill(self.cell.workload, session, lane, self.records)
+        })?;
+        measured.live_bytes = Some(measured.outcome.total.bytes);
+        self.settle(&*store, &mut measured)?;
+        store.close()?;
+        Ok(measured)
+    }
+
+    fn overwrite(&self) -> Result<Measured> {
+        let store = open(self.peer, &self.setup())?;
+        let batch = self.cell.workload.batch();
+        let large = self.cell.workload != Workload::Overwrite;
+        let load_batch = if large { batch } else { prepare::LOAD_BATCH };
+        let mut values = self.values.clone();
+        load(&mut *store.session()?, self.records, load_batch, &mut values)?;
+        let (before, measured) = OVERWRITE_ROUNDS;
+        let mut warming = self.lane(self.counted(before * self.records), u64::MAX);
+        warming.begin();
+        operate::overwrite(batch, &mut *store.session()?, &mut warming, self.records)?;
+        let mut measured =
+            self.on_one_thread(&*store, measured * self.records, &|session, lane| {
+                operate::overwrite(batch, session, lane, self.records)
+            })?;
+        measured.live_bytes = Some(self.records * self.values.row_bytes());
+        self.settle(&*store, &mut measured)?;
+        store.close()?;
+        Ok(measured)
+    }
+
+    fn queue(&self) -> Result<Measured> {
+        let store = open(self.peer, &self.setup())?;
+        let mut measured = self.on_one_thread(&*store, self.records, &|session, lane| {
+            operate::queue(session, lane, self.records)
+        })?;
+        self.settle(&*store, &mut measured)?;
+        store.close()?;
+        Ok(measured)
+    }
+
+    fn mixed(&self) -> Result<Measured> {
+        let store = self.open_loaded()?;
+        warm(&mut *store.session()?, self.records, true)?;
+        let lanes = self.timed_lanes(self.cell.width + 1);
+        let measured = self.measure(&*store, None, lanes, |mut lanes| {
+            let writer = lanes.pop()?;
+            Some(operate::mixed(&*store, lanes, writer, self))
         })?;
         store.close()?;
         measured.ok_or_else(|| "reads always run".into())
     }
 
-    /// Repeats the operation of a cell on a loaded store until the lane ends.
-    fn operate(&self, cell: Cell, session: &mut dyn Session, lane: &mut Lane) -> Result<()> {
-        let records = self.options.records;
-        let mut value = Vec::with_capacity(VALUE_BYTES);
-        match cell.workload {
-            Workload::Get => lane.repeat(|random| {
-                expect(session.get(&key(random.below(records)), &mut value)?, true)
-            }),
-            Workload::GetView => {
-                let mut reader = session.reader()?;
-                lane.repeat(|random| {
-                    expect(reader.get(&key(random.below(records)), &mut value)?, true)
-                })
-            }
-            Workload::Absent => lane.repeat(|random| {
-                expect(session.get(&key(records + random.below(records)), &mut value)?, false)
-            }),
-            Workload::Scan => lane.repeat(|random| {
-                let mut bytes = 0;
-                let mut row = |key: &[u8], value: &[u8]| bytes += key.len() + value.len();
-                session.scan(&key(random.below(records)), SCAN_ROWS, &mut row)?;
-                expect(bytes > 0, true)
-            }),
-            Workload::ReadModifyWrite => lane.repeat(|random| {
-                let key = key(self.zipfian.rank(random));
-                session.read_modify_write(&key, &mut count_up)
-            }),
-            Workload::Load
-            | Workload::Commits
-            | Workload::CommitsAsync
-            | Workload::OpenAfterKill => Err("not a workload on a loaded store".into()),
+    fn on_loaded(&self) -> Result<Measured> {
+        let setup = self.setup();
+        // Before the store is opened, which may well map what is to be evicted.
+        let evictor = match setup.is_cold() {
+            true => Some(Evictor::new(self.dir, setup.memory_bytes)?),
+            false => None,
+        };
+        let store = self.open_loaded()?;
+        if evictor.is_none() && self.peer.role != Role::MemoryLimit {
+            let points = matches!(self.cell.workload, Workload::Get(_) | Workload::GetView);
+            let ycsb = matches!(self.cell.workload, Workload::Ycsb(_) | Workload::ReadModifyWrite);
+            warm(&mut *store.session()?, self.records, points || ycsb)?;
         }
-    }
-
-    /// Runs lanes on threads of `drive` and reads the meter when the warm-up ends and at the end.
-    fn measure(
-        &self,
-        store: &dyn Store,
-        dir: &Path,
-        lanes: Vec<Lane>,
-        drive: impl FnOnce(Vec<Lane>) -> Option<Result<Vec<Lane>>> + Send,
-    ) -> Result<Option<Measured>> {
-        let warm = Instant::now() + Duration::from_secs_f64(self.options.warm_up);
-        let (lanes, used) = thread::scope(|scope| {
-            let driver = scope.spawn(|| drive(lanes));
-            // A driver that has nothing to drive ends at once, and so does the wait for it.
-            while Instant::now() < warm && !driver.is_finished() {
-                thread::sleep(Duration::from_millis(5).min(warm - Instant::now()));
-            }
-            let before = self.meter.read(Some(store));
-            let lanes = driver.join().map_err(|_| "a thread of the cell panicked")?;
-            Ok::<_, crate::store::Error>((lanes, self.meter.read(Some(store)).since(before)))
+        let operation = operate::on_loaded(self);
+        let lanes = self.timed_lanes(self.cell.width);
+        let measured = self.measure(&*store, evictor, lanes, |lanes| {
+            Some(on_threads(&*store, lanes, &operation))
         })?;
-        let Some(lanes) = lanes.transpose()? else { return Ok(None) };
-        Ok(Some(Measured { outcome: Outcome::of(&lanes), used, disk_bytes: disk_bytes(dir)? }))
+        store.close()?;
+        let mut measured = measured.ok_or("reads always run")?;
+        measured.live_bytes = Some(self.records * self.values.row_bytes());
+        Ok(measured)
     }
 
-    fn open_after_kill(&self, peer: &Peer, dir: &Path, run: u32) -> Result<Measured> {
-        self.load_and_kill(peer, dir)?;
-        let records = self.options.records;
+    fn open_loaded(&self) -> Result<Box<dyn Store>> {
+        let store = open(self.peer, &self.setup())?;
+        if self.peer.role == Role::MemoryLimit {
+            let mut values = self.values.clone();
+            load(&mut *store.session()?, self.records, prepare::LOAD_BATCH, &mut values)?;
+        }
+        Ok(store)
+    }
+
+    fn reopen(&self, was_killed: bool) -> Result<Measured> {
         let mut value = Vec::new();
-        let mut lane = Lane::new(Window::counted(), self.seed(run, 0), records);
-        let cpu_before = self.meter.read(None);
-        let store = self.open(peer, dir, Durability::Sync)?;
-        let found = store.session()?.get(&key(records - 1), &mut value)?;
-        lane.done(1, 0);
-        let used = self.meter.read(None).since(cpu_before);
+        let mut memory = Memory::reset();
+        let before = self.meter.read(None);
+        let mut lane = self.lane(Window::once(), 0);
+        let store = open(self.peer, &Setup { durability: Durability::Sync, ..self.setup() })?;
+        let found = store.session()?.get(&key(self.records - 1), &mut value)?;
+        lane.done(crate::lane::Done::READ);
+        memory.look();
+        let used = self.meter.read(None).since(before);
         // Every acknowledged record must have survived; a sample of them is looked at.
         let mut session = store.session()?;
-        for _ in 0..records.min(10_000) {
-            let number = lane.random.below(records);
+        for _ in 0..self.records.min(10_000) {
+            let number = lane.random.below(self.records);
             if !found || !session.get(&key(number), &mut value)? {
-                return Err("an acknowledged record was lost in the kill".into());
+                let what = if was_killed { "kill" } else { "close" };
+                return Err(format!("an acknowledged record was lost in the {what}").into());
             }
         }
         drop(session);
-        let disk_bytes = disk_bytes(dir)?;
+        let bytes = disk_bytes(self.dir)?;
         store.close()?;
-        Ok(Measured { outcome: Outcome::of(&[lane]), used, disk_bytes })
+        Ok(Measured {
+            outcome: Outcome::of(&[lane]),
+            writer: None,
+            used,
+            written_bytes_settled: None,
+            memory,
+            disk: Space { bytes, peak_bytes: bytes, settled_bytes: None },
+            records: self.records,
+            live_bytes: Some(self.records * self.values.row_bytes()),
+        })
     }
 
-    fn load_and_kill(&self, peer: &Peer, dir: &Path) -> Result<()> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(self.prefix).arg("--load-and-wait").arg(peer.name).arg("--dir").arg(dir);
-        command.arg("--records").arg(self.options.records.to_string());
-        command.arg("--memory").arg(self.options.memory.to_string());
-        command.arg("--seed").arg(self.options.seed.to_string());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut said = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut said)?;
-        }
-        // On Unix this is SIGKILL, to the child's own process id.
-        child.kill()?;
-        child.wait()?;
-        if said.trim() == LOADED { Ok(()) } else { Err("the child could not load".into()) }
+    /// Runs one lane whose work is counted, on one thread.
+    fn on_one_thread(
+        &self,
+        store: &dyn Store,
+        ops_max: u64,
+        drive: &(dyn Fn(&mut dyn Session, &mut Lane) -> Result<()> + Sync),
+    ) -> Result<Measured> {
+        let lanes = vec![self.lane(self.counted(ops_max), 0)];
+        let measured =
+            self.measure(store, None, lanes, |lanes| Some(on_threads(store, lanes, drive)))?;
+        measured.ok_or_else(|| "a thread always runs".into())
     }
 
-    fn lanes(&self, cell: Cell, run: u32) -> Vec<Lane> {
+    /// Runs lanes on threads of `drive`, and reads the meters when the warm-up ends and at the end.
+    /// The last lane is that of a writer, if there are more than the cell is wide.
+    fn measure(
+        &self,
+        store: &dyn Store,
+        mut evictor: Option<Evictor>,
+        lanes: Vec<Lane>,
+        drive: impl FnOnce(Vec<Lane>) -> Option<Result<Vec<Lane>>> + Send,
+    ) -> Result<Option<Measured>> {
+        let measured_from = lanes.first().map_or_else(Instant::now, Lane::measured_from);
+        let mut disk = Space::default();
+        let (lanes, used, memory) = thread::scope(|scope| {
+            // A driver that has nothing to drive ends at once, and so does the wait for it.
+            let driver = scope.spawn(|| drive(lanes));
+            let mut evict = || evictor.as_mut().map_or(Ok(()), Evictor::tick);
+            while Instant::now() < measured_from && !driver.is_finished() {
+                thread::sleep(TICK.min(measured_from.saturating_duration_since(Instant::now())));
+                evict()?;
+            }
+            let mut memory = Memory::reset();
+            let before = self.meter.read(Some(store));
+            let mut next_sample = Instant::now();
+            while !driver.is_finished() {
+                thread::sleep(TICK);
+                evict()?;
+                if Instant::now() >= next_sample {
+                    next_sample += SAMPLE_INTERVAL;
+                    memory.look();
+                    disk.peak_bytes = disk.peak_bytes.max(disk_bytes(self.dir)?);
+                }
+            }
+            let lanes = driver.join().map_err(|_| "a thread of the cell panicked")?;
+            let used = self.meter.read(Some(store)).since(before);
+            memory.look();
+            Ok::<_, crate::store::Error>((lanes, used, memory))
+        })?;
+        let Some(mut lanes) = lanes.transpose()? else { return Ok(None) };
+        let writer = lanes.split_off(self.cell.width.min(lanes.len()));
+        disk.bytes = disk_bytes(self.dir)?;
+        disk.peak_bytes = disk.peak_bytes.max(disk.bytes);
+        Ok(Some(Measured {
+            outcome: Outcome::of(&lanes),
+            writer: (!writer.is_empty()).then(|| Outcome::of(&writer)),
+            used,
+            written_bytes_settled: None,
+            memory,
+            disk,
+            records: self.records,
+            live_bytes: None,
+        }))
+    }
+
+    /// Waits until what the cell caused is done with, and adds what that wrote and freed.
+    fn settle(&self, store: &dyn Store, measured: &mut Measured) -> Result<()> {
+        let before = self.meter.read(Some(store));
+        store.settle()?;
+        let used = self.meter.read(Some(store)).since(before);
+        let written = measured.used.written_bytes.zip(used.written_bytes);
+        measured.written_bytes_settled = written.map(|(during, after)| during + after);
+        measured.disk.settled_bytes = Some(disk_bytes(self.dir)?);
+        Ok(())
+    }
+
+    fn timed_lanes(&self, count: usize) -> Vec<Lane> {
         let length = Duration::from_secs_f64(self.options.seconds);
-        let ops_max = self.options.ops.unwrap_or(u64::MAX).div_ceil(cell.width as u64);
-        let warm_up = Duration::from_secs_f64(self.options.warm_up);
-        let window = Window::timed(warm_up, length, ops_max);
-        let seed = |lane| self.seed(run, lane as u64 + 1);
-        (0..cell.width).map(|lane| Lane::new(window, seed(lane), self.options.records)).collect()
+        let ops_max = self.options.ops.unwrap_or(u64::MAX).div_ceil(self.cell.width as u64);
+        let window = Window::timed(self.warm_up(), length, ops_max);
+        (0..count).map(|lane| self.lane(window, lane as u64 + 1)).collect()
     }
 
-    fn seed(&self, run: u32, lane: u64) -> u64 {
-        self.options.seed ^ (u64::from(run) << 32) ^ (lane << 16)
+    /// A cold cell also has to fill the cache that it was given, from the disk.
+    fn warm_up(&self) -> Duration {
+        let asked = self.options.warm_up;
+        let cold = match self.setup().is_cold() && asked > 0.0 {
+            true => self.options.cold_memory_bytes() as f64 / COLD_FILL_BYTES_PER_S,
+            false => 0.0,
+        };
+        Duration::from_secs_f64(asked.max(cold.min(COLD_WARM_UP_S_MAX)))
+    }
+
+    fn counted(&self, ops_max: u64) -> Window {
+        let asked = self.options.ops.unwrap_or(u64::MAX);
+        Window::counted(asked.min(ops_max), Duration::from_secs_f64(self.options.patience))
+    }
+
+    fn lane(&self, window: Window, number: u64) -> Lane {
+        let seed = self.options.seed ^ (u64::from(self.options.run) << 32) ^ (number << 16);
+        Lane::new(window, seed, self.records, self.values.clone())
     }
 }
 
-/// What the child says once its records are durable.
-const LOADED: &str = "loaded";
+/// What random reads of 4 KiB bring in a second, on a slow day.
+const COLD_FILL_BYTES_PER_S: f64 = 40e6;
 
-/// Rows of a durable transaction of the child: few enough syncs that copy-on-write trees do not
-/// take minutes.
-const DURABLE_LOAD_BATCH: u64 = 10_000;
+/// Longer than this nobody waits for a cache to fill.
+const COLD_WARM_UP_S_MAX: f64 = 5.0;
 
-/// Loads a store durably, says so, and waits for its end: for the signal, or for a parent that
-/// has died and so closed the pipe.
-pub(crate) fn load_and_wait(options: &Options, peer: &Peer) -> Result<()> {
-    let store = open(peer, &options.dir, Durability::Sync, options.memory_bytes())?;
-    load(&mut *store.session()?, options, DURABLE_LOAD_BATCH, &mut |_| ())?;
-    println!("{LOADED}");
-    std::io::stdin().lock().read_line(&mut String::new())?;
-    Ok(())
-}
-
-fn open(peer: &Peer, dir: &Path, durability: Durability, memory: usize) -> Result<Box<dyn Store>> {
-    fs::create_dir_all(dir)?;
-    (peer.open)(&Setup { dir, durability, memory_bytes: memory })
-}
-
-fn load(
-    session: &mut dyn Session,
-    options: &Options,
-    batch: u64,
-    loaded: &mut dyn FnMut(u64),
-) -> Result<()> {
-    let mut random = Random::new(options.seed);
-    let mut value = [0; VALUE_BYTES];
-    for start in (0..options.records).step_by(batch as usize) {
-        let numbers = start..options.records.min(start + batch);
-        let rows: Vec<_> = numbers
-            .map(|number| {
-                fill_value(&mut random, &mut value);
-                (key(number).to_vec(), value.to_vec())
-            })
-            .collect();
-        session.write_batch(&rows)?;
-        loaded(rows.len() as u64);
-    }
-    Ok(())
-}
-
-/// Reads everything once, so that the first cell does not pay for the cold cache.
-fn warm(session: &mut dyn Session, records: u64) -> Result<()> {
-    let rows = session.scan(FIRST, records as usize, &mut |_, _| ())?;
-    if rows as u64 == records { Ok(()) } else { Err(format!("{rows} rows of {records}").into()) }
-}
-
-fn on_threads(
+/// Runs lanes on a thread each.
+pub(crate) fn on_threads(
     store: &dyn Store,
     lanes: Vec<Lane>,
     drive: &(dyn Fn(&mut dyn Session, &mut Lane) -> Result<()> + Sync),
@@ -288,7 +377,9 @@ fn on_threads(
     thread::scope(|scope| {
         let run = |mut lane: Lane| {
             scope.spawn(move || {
-                drive(&mut *store.session()?, &mut lane)?;
+                let mut session = store.session()?;
+                lane.begin();
+                drive(&mut *session, &mut lane)?;
                 Ok(lane)
             })
         };
@@ -300,15 +391,8 @@ fn on_threads(
     })
 }
 
-fn expect(found: bool, expected: bool) -> Result<u64> {
-    match (found, expected) {
-        (true, false) => Err("an absent key was found".into()),
-        (false, true) => Err("a loaded key was not found".into()),
-        _ => Ok(0),
-    }
-}
-
-fn remove(dir: &Path) -> Result<()> {
+/// Removes a directory that may not be there.
+pub(crate) fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -29,6 +29,19 @@ pub enum Durability {
     None,
 }
 
+/// What a store will be asked to do, for engines that have to know it when they are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To write, perhaps beside reads.
+    Write,
+    /// To read what was loaded before; next to nothing is written.
+    Read,
+    /// To read single keys of data that no cache holds.
+    ColdPoints,
+    /// To read ranges of data that no cache holds.
+    ColdRanges,
+}
+
 /// How a store is to be opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
@@ -37,17 +50,38 @@ pub struct Setup<'a> {
     /// When a write counts as done.
     pub durability: Durability,
     /// Memory for caches and write buffers together, which the adaptor divides as suits its
-    /// engine best. Engines that map their file ignore it: their cache is the page cache.
+    /// engine best. Engines that map their file have the page cache for theirs.
     pub memory_bytes: usize,
+    /// What it will be used for.
+    pub access: Access,
+    /// Whether values are long enough to be worth keeping apart from their keys.
+    pub large_values: bool,
 }
 
 impl Setup<'_> {
-    /// Write buffer of the log-structured stores: the same for all of them.
-    pub const WRITE_BUFFER_BYTES: usize = 64 << 20;
+    /// The longest write buffer of the log-structured stores: the same for all of them.
+    const WRITE_BUFFER_BYTES_MAX: usize = 64 << 20;
 
-    /// What remains of the memory for a cache after two write buffers, one active and one sealed.
+    /// The shortest: less makes tables of a few blocks.
+    const WRITE_BUFFER_BYTES_MIN: usize = 1 << 20;
+
+    /// A write buffer of the log-structured stores. Two of them, one active and one sealed, take
+    /// half of the memory at most; who only reads needs none to speak of, so that the cache gets
+    /// nearly everything then.
+    pub fn write_buffer_bytes(&self) -> usize {
+        let share = if self.access == Access::Write { 4 } else { 32 };
+        let bytes = self.memory_bytes / share;
+        bytes.clamp(Self::WRITE_BUFFER_BYTES_MIN, Self::WRITE_BUFFER_BYTES_MAX)
+    }
+
+    /// What remains of the memory for a cache after two write buffers.
     pub fn cache_bytes(&self) -> usize {
-        self.memory_bytes.saturating_sub(2 * Self::WRITE_BUFFER_BYTES).max(16 << 20)
+        self.memory_bytes.saturating_sub(2 * self.write_buffer_bytes()).max(1 << 20)
+    }
+
+    /// Whether the page cache is kept from answering reads.
+    pub fn is_cold(&self) -> bool {
+        matches!(self.access, Access::ColdPoints | Access::ColdRanges)
     }
 }
 
@@ -56,9 +90,15 @@ pub trait Store: Send + Sync {
     /// Returns the calling thread's own handle.
     fn session(&self) -> Result<Box<dyn Session + '_>>;
 
-    /// Waits until background work that the last writes caused is done, if the store can tell.
+    /// Waits until background work that the last writes caused is done, if the store can tell,
+    /// and until they would survive the store's being closed.
     fn settle(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Flushes and compacts everything, as far as the store has a call for it.
+    fn compact(&self) -> Result<()> {
+        self.settle()
     }
 
     /// Returns how often the store has synced since it was opened, if it counts.
@@ -91,7 +131,10 @@ pub trait Session {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// Writes many keys in one transaction.
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()>;
+
+    /// Deletes one key in a transaction of its own.
+    fn delete(&mut self, key: &[u8]) -> Result<()>;
 
     /// Reads one key in a read transaction or snapshot of its own; fills `value` and returns
     /// whether the key exists.

@@ -12,8 +12,22 @@ impl Table {
         Table { rows: vec![header.iter().map(|&title| title.to_owned()).collect()] }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
+    }
+
+    /// Draws the table in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = String::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            text += &line(row);
+            if index == 0 {
+                let rule = |column| if column == 0 { "---" } else { "---:" }.to_owned();
+                text += &line(&(0..row.len()).map(rule).collect::<Vec<_>>());
+            }
+        }
+        text
     }
 }
 
@@ -71,6 +85,16 @@ pub(crate) fn bytes(bytes: f64) -> String {
     format!("{:.0}M", bytes / f64::from(1 << 20))
 }
 
+/// A ratio: `0.034`, `1.27`, `12.3`, `340`.
+pub(crate) fn ratio(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio < 0.1 => format!("{ratio:.3}"),
+        ratio if ratio < 10.0 => format!("{ratio:.2}"),
+        ratio if ratio < 100.0 => format!("{ratio:.1}"),
+        ratio => format!("{ratio:.0}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,10 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn markdown_has_a_rule_below_its_header() {
+        let mut table = Table::new(&["store", "ops/s"]);
+        table.row(["holm".to_owned(), rate(981.4)]);
+        assert_eq!(table.markdown(), "| store | ops/s |\n| --- | ---: |\n| holm | 981 |\n");
+    }
+
+    #[test]
     fn numbers_are_short() {
         let rates = [0.5, 9_999.0, 123_456.0, 1_634_000.0].map(rate);
         assert_eq!(rates, ["0.50", "9999", "123k", "1.63M"]);
         let times = [0.085, 1.239, 150.2, 4_600.0, 1_200_000.0].map(time);
         assert_eq!(times, ["85ns", "1.24us", "150us", "4.60ms", "1.20s"]);
+        assert_eq!([0.0341, 1.268, 12.34, 340.2].map(ratio), ["0.034", "1.27", "12.3", "340"]);
     }
 }

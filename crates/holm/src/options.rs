@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use env::{Clock, Disk, RealDisk, SystemClock};
 use storage::compaction::CompactionOptions;
-use storage::table::TableOptions;
+use storage::table::{Compression, TableOptions};
 use storage::wal::WalOptions;
 use storage::{EngineOptions, MemoryOptions};
 use transaction::{Durability, Result};
@@ -147,6 +147,12 @@ impl Options {
     /// told otherwise.
     pub fn compaction(mut self, compaction: CompactionOptions) -> Options {
         self.compaction = Some(compaction);
+        self
+    }
+
+    /// How blocks of tables are compressed: LZ4, unless told otherwise.
+    pub fn compression(mut self, compression: Compression) -> Options {
+        self.table.compression = compression;
         self
     }
 

@@ -1,19 +1,22 @@
-//! fjall 3: a log-structured merge tree, through its optimistic transactions.
+//! fjall 3: a log-structured merge tree, through its optimistic transactions, and without them.
 //!
 //! Equal durability: each transaction commits with `PersistMode::SyncData`, which is an
 //! `fdatasync` of the journal before `commit` returns. Unsynced commits use `PersistMode::Buffer`.
 //!
-//! Fair settings: no compression (its `lz4` feature is off), 64 MiB memtables, the rest of the
-//! memory as block cache, all index and filter blocks pinned and hash indexes in the data blocks,
-//! since everything fits. Puts go through the transactional keyspace, because a put that bypasses
-//! it is invisible to the conflict check of the others; that costs against the plain keyspace,
-//! which has no transactions at all. fjall has no grouped commit: the sync happens under its
-//! serialization lock.
+//! Fair settings: no compression (its `lz4` feature is off), memtables of 64 MiB or a quarter of
+//! the memory, the rest as block cache, all index and filter blocks pinned, hash indexes in the
+//! data blocks, values of the large cells in blob files.
+//!
+//! `fjall` puts go through the transactional keyspace, because a put that bypasses it is invisible
+//! to the conflict check of the others. `fjall-plain` is the same engine without transactions,
+//! which is faster and promises less: batches are atomic, nothing is checked for conflicts, and it
+//! takes no part where a read and a write belong together. fjall has no grouped commit: the sync
+//! happens under its serialization lock, or that of its journal.
 
 use ::fjall::config::{HashRatioPolicy, PinningPolicy};
 use ::fjall::{
-    KeyspaceCreateOptions, OptimisticTxDatabase, OptimisticTxKeyspace, OptimisticWriteTx,
-    PersistMode, Readable, Snapshot,
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OptimisticTxDatabase,
+    OptimisticTxKeyspace, OptimisticWriteTx, PersistMode, Readable, Snapshot,
 };
 
 use crate::peer::{Peer, Role};
@@ -22,8 +25,16 @@ use crate::store::{Change, Durability, Reader, Result, Row, Session, Setup, Stor
 pub(crate) const PEER: Peer = Peer {
     name: "fjall",
     role: Role::Peer,
-    settings: "OptimisticTxDatabase, PersistMode::SyncData, 64 MiB memtables, no compression",
-    open,
+    settings: "OptimisticTxDatabase, PersistMode::SyncData, blob files for large values, no \
+               compression",
+    open: open_transactional,
+};
+
+pub(crate) const PLAIN: Peer = Peer {
+    name: "fjall-plain",
+    role: Role::PlainPeer,
+    settings: "as fjall, but Database: no transactions",
+    open: open_plain,
 };
 
 struct Fjall {
@@ -32,22 +43,46 @@ struct Fjall {
     persist: PersistMode,
 }
 
-fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
-    let database = OptimisticTxDatabase::builder(setup.dir.join("fjall"))
-        .cache_size(setup.cache_bytes() as u64)
-        .open()?;
-    let keyspace = database.keyspace("rows", || {
-        KeyspaceCreateOptions::default()
-            .max_memtable_size(Setup::WRITE_BUFFER_BYTES as u64)
-            .data_block_hash_ratio_policy(HashRatioPolicy::all(0.75))
-            .index_block_pinning_policy(PinningPolicy::all(true))
-            .filter_block_pinning_policy(PinningPolicy::all(true))
-    })?;
-    let persist = match setup.durability {
+struct Plain {
+    database: Database,
+    keyspace: Keyspace,
+    persist: PersistMode,
+}
+
+fn open_transactional(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
+    let builder = OptimisticTxDatabase::builder(setup.dir.join("fjall"));
+    let database = builder.cache_size(setup.cache_bytes() as u64).open()?;
+    let keyspace = database.keyspace("rows", || keyspace_options(setup))?;
+    Ok(Box::new(Fjall { database, keyspace, persist: persist(setup) }))
+}
+
+fn open_plain(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
+    let builder = Database::builder(setup.dir.join("fjall"));
+    let database = builder.cache_size(setup.cache_bytes() as u64).open()?;
+    let keyspace = database.keyspace("rows", || keyspace_options(setup))?;
+    Ok(Box::new(Plain { database, keyspace, persist: persist(setup) }))
+}
+
+fn keyspace_options(setup: &Setup<'_>) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(setup.write_buffer_bytes() as u64)
+        .data_block_hash_ratio_policy(HashRatioPolicy::all(0.75))
+        .index_block_pinning_policy(PinningPolicy::all(true))
+        .filter_block_pinning_policy(PinningPolicy::all(true))
+        .with_kv_separation(setup.large_values.then(KvSeparationOptions::default))
+}
+
+fn persist(setup: &Setup<'_>) -> PersistMode {
+    match setup.durability {
         Durability::Sync => PersistMode::SyncData,
         Durability::None => PersistMode::Buffer,
-    };
-    Ok(Box::new(Fjall { database, keyspace, persist }))
+    }
+}
+
+/// Flushes the memtable and merges everything.
+fn compact(keyspace: &Keyspace) -> Result<()> {
+    keyspace.rotate_memtable_and_wait()?;
+    Ok(keyspace.major_compact()?)
 }
 
 impl Fjall {
@@ -59,6 +94,10 @@ impl Fjall {
 impl Store for Fjall {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(self))
+    }
+
+    fn compact(&self) -> Result<()> {
+        compact(self.keyspace.inner())
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -73,11 +112,17 @@ impl Session for &Fjall {
         Ok(txn.commit()??)
     }
 
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
         let mut txn = self.begin()?;
-        for (key, value) in rows {
-            txn.insert(&self.keyspace, key.as_slice(), value.as_slice());
+        for &(key, value) in rows {
+            txn.insert(&self.keyspace, key, value);
         }
+        Ok(txn.commit()??)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        let mut txn = self.begin()?;
+        txn.remove(&self.keyspace, key);
         Ok(txn.commit()??)
     }
 
@@ -86,17 +131,12 @@ impl Session for &Fjall {
     }
 
     fn reader(&mut self) -> Result<Box<dyn Reader + '_>> {
-        Ok(Box::new(FjallReader { snapshot: self.database.read_tx(), keyspace: &self.keyspace }))
+        let (snapshot, keyspace) = (self.database.read_tx(), self.keyspace.inner());
+        Ok(Box::new(FjallReader { snapshot, keyspace }))
     }
 
     fn scan(&mut self, from: &[u8], limit: usize, row: Row<'_>) -> Result<usize> {
-        let mut rows = 0;
-        for entry in self.database.read_tx().range(&self.keyspace, from..).take(limit) {
-            let (key, value) = entry.into_inner()?;
-            row(&key, &value);
-            rows += 1;
-        }
-        Ok(rows)
+        scan(&self.database.read_tx(), self.keyspace.inner(), from, limit, row)
     }
 
     fn read_modify_write(&mut self, key: &[u8], change: Change<'_>) -> Result<u64> {
@@ -113,18 +153,98 @@ impl Session for &Fjall {
     }
 }
 
+impl Plain {
+    /// A write goes to the operating system by itself; more than that has to be asked for.
+    fn persist(&self) -> Result<()> {
+        match self.persist {
+            PersistMode::Buffer => Ok(()),
+            mode => Ok(self.database.persist(mode)?),
+        }
+    }
+}
+
+impl Store for Plain {
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(self))
+    }
+
+    fn compact(&self) -> Result<()> {
+        compact(&self.keyspace)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Session for &Plain {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.keyspace.insert(key, value)?;
+        self.persist()
+    }
+
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
+        let mut batch = self.database.batch().durability(Some(self.persist));
+        for &(key, value) in rows {
+            batch.insert(&self.keyspace, key, value);
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.keyspace.remove(key)?;
+        self.persist()
+    }
+
+    fn get(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        Ok(copy(self.keyspace.get(key)?.as_deref(), value))
+    }
+
+    fn reader(&mut self) -> Result<Box<dyn Reader + '_>> {
+        let (snapshot, keyspace) = (self.database.snapshot(), &self.keyspace);
+        Ok(Box::new(FjallReader { snapshot, keyspace }))
+    }
+
+    fn scan(&mut self, from: &[u8], limit: usize, row: Row<'_>) -> Result<usize> {
+        scan(&self.database.snapshot(), &self.keyspace, from, limit, row)
+    }
+
+    fn read_modify_write(&mut self, _key: &[u8], _change: Change<'_>) -> Result<u64> {
+        Err("it has no transactions".into())
+    }
+}
+
 struct FjallReader<'a> {
     snapshot: Snapshot,
-    keyspace: &'a OptimisticTxKeyspace,
+    keyspace: &'a Keyspace,
 }
 
 impl Reader for FjallReader<'_> {
     fn get(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
-        let found = self.snapshot.get(self.keyspace, key)?;
-        if let Some(found) = &found {
-            value.clear();
-            value.extend_from_slice(found);
-        }
-        Ok(found.is_some())
+        Ok(copy(self.snapshot.get(self.keyspace, key)?.as_deref(), value))
     }
+}
+
+fn scan(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    from: &[u8],
+    limit: usize,
+    row: Row<'_>,
+) -> Result<usize> {
+    let mut rows = 0;
+    for entry in snapshot.range(keyspace, from..).take(limit) {
+        let (key, value) = entry.into_inner()?;
+        row(&key, &value);
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+fn copy(found: Option<&[u8]>, value: &mut Vec<u8>) -> bool {
+    if let Some(found) = found {
+        value.clear();
+        value.extend_from_slice(found);
+    }
+    found.is_some()
 }

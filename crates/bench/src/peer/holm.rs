@@ -4,33 +4,64 @@
 //! synchronous write into space that was written before. Puts and batches are serializable
 //! transactions; each get and each scan has a snapshot of its own; read-modify-write is
 //! `transact`, whose closure counts its attempts.
+//!
+//! `holm` keeps nothing of the past, since no peer does, and compresses nothing, since no peer is
+//! allowed to. Variants run when they are named: `holm-defaults` is what a user gets who sets
+//! nothing but the memory, `holm-norow` answers hot reads without its cache of rows.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use holm::{Db, Keyspace, Options, PendingCommit};
+use holm::{Compression, Db, Keyspace, Options, PendingCommit};
 
 use crate::lane::Lane;
 use crate::peer::{Peer, Role};
 use crate::store::{Change, Durability, Reader, Result, Row, Session, Setup, Store};
 
-pub(crate) const PEER: Option<Peer> = Some(Peer {
-    name: "holm",
-    role: Role::Ours,
-    settings: "defaults; serializable transactions",
-    open,
-});
+pub(crate) const PEERS: [Peer; 3] = [
+    Peer {
+        name: "holm",
+        role: Role::Ours,
+        settings: "serializable transactions, no past kept, no compression",
+        open: |setup| open(setup, plain(setup)),
+    },
+    Peer {
+        name: "holm-defaults",
+        role: Role::Variant,
+        settings: "as holm, with the defaults: ten minutes of the past, compression",
+        open: |setup| open(setup, defaults(setup)),
+    },
+    Peer {
+        name: "holm-norow",
+        role: Role::Variant,
+        settings: "as holm, without the cache of rows",
+        open: |setup| open(setup, without_row_cache(setup)),
+    },
+];
+
+fn defaults(setup: &Setup<'_>) -> Options {
+    let durability = match setup.durability {
+        Durability::Sync => holm::Durability::Sync,
+        Durability::None => holm::Durability::None,
+    };
+    Options::new().durability(durability).memory(setup.memory_bytes)
+}
+
+fn plain(setup: &Setup<'_>) -> Options {
+    defaults(setup).retention(Duration::ZERO).compression(Compression::None)
+}
+
+fn without_row_cache(setup: &Setup<'_>) -> Options {
+    plain(setup).row_cache(false)
+}
 
 struct Holm {
     db: Db,
     rows: Keyspace,
 }
 
-fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
-    let durability = match setup.durability {
-        Durability::Sync => holm::Durability::Sync,
-        Durability::None => holm::Durability::None,
-    };
-    let db = Options::new().durability(durability).open(setup.dir)?;
+fn open(setup: &Setup<'_>, options: Options) -> Result<Box<dyn Store>> {
+    let db = options.open(setup.dir)?;
     let rows = db.keyspace("rows")?;
     Ok(Box::new(Holm { db, rows }))
 }
@@ -45,9 +76,15 @@ impl Store for Holm {
 
     fn settle(&self) -> Result<()> {
         self.db.sync()?;
-        // A checkpoint that the writes have caused is waited for.
+        // Flushes and compactions that the writes have caused are waited for.
         self.db.maintain();
         Ok(())
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.settle()?;
+        self.db.flush()?;
+        Ok(self.db.compact()?)
     }
 
     fn fsyncs(&self) -> Option<u64> {
@@ -103,12 +140,17 @@ impl Session for &Holm {
         Ok(())
     }
 
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
         let mut txn = self.db.begin();
-        for (key, value) in rows {
+        for &(key, value) in rows {
             txn.put(&self.rows, key, value)?;
         }
         txn.commit()?;
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.db.delete(&self.rows, key)?;
         Ok(())
     }
 

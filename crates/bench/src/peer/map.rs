@@ -89,8 +89,13 @@ impl Session for &Map {
         Ok(())
     }
 
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        rows.iter().try_for_each(|(key, value)| self.put(key, value))
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
+        rows.iter().try_for_each(|&(key, value)| self.put(key, value))
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.write(key).remove(key);
+        Ok(())
     }
 
     fn get(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {

@@ -25,12 +25,39 @@ use crate::store::{Result, Setup, Store};
 pub(crate) enum Role {
     /// Holm itself.
     Ours,
+    /// Holm set up in another way, which runs when it is named.
+    Variant,
     /// A database one could use instead; the best of them is what ratios are taken to.
     Peer,
+    /// A peer without its transactions; it takes no part where they are what is measured.
+    PlainPeer,
+    /// A peer that promises less than all others when nothing is synced: it takes part where this
+    /// is so, and no ratio is taken to it.
+    #[cfg_attr(not(feature = "lmdb"), expect(dead_code, reason = "LMDB's alone"))]
+    UnsafePeer,
     /// A log and nothing else: what the disk allows for durable commits.
     LogLimit,
     /// A hash map: what memory allows for points. It keeps nothing and has no order.
     MemoryLimit,
+}
+
+impl Role {
+    /// A word for the results file.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Ours => "ours",
+            Role::Variant => "variant",
+            Role::Peer => "peer",
+            Role::PlainPeer => "plain peer",
+            Role::UnsafePeer => "unsafe",
+            Role::LogLimit | Role::MemoryLimit => "limit",
+        }
+    }
+
+    pub(crate) fn is_peer(self) -> bool {
+        // Compared, not matched: a build without peers makes neither, and would be told so.
+        self == Role::Peer || self == Role::PlainPeer
+    }
 }
 
 /// One row of the tables.
@@ -46,11 +73,11 @@ pub(crate) struct Peer {
 /// Returns everything that was compiled in: Holm, its peers in alphabetical order, the limits.
 pub(crate) fn all() -> Vec<Peer> {
     let mut peers = Vec::new();
-    peers.extend(holm::PEER);
+    peers.extend(holm::PEERS);
     #[cfg(feature = "fjall")]
-    peers.push(fjall::PEER);
+    peers.extend([fjall::PEER, fjall::PLAIN]);
     #[cfg(feature = "lmdb")]
-    peers.push(lmdb::PEER);
+    peers.extend([lmdb::PEER, lmdb::MAP]);
     #[cfg(feature = "redb")]
     peers.push(redb::PEER);
     #[cfg(feature = "rocksdb")]

@@ -209,7 +209,11 @@ impl Session for &Log {
         }
     }
 
-    fn write_batch(&mut self, _rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    fn write_batch(&mut self, _rows: &[(&[u8], &[u8])]) -> Result<()> {
+        Err(NOT_A_STORE.into())
+    }
+
+    fn delete(&mut self, _key: &[u8]) -> Result<()> {
         Err(NOT_A_STORE.into())
     }
 

@@ -68,8 +68,14 @@ impl Store for Redb {
         Ok(Box::new(self))
     }
 
+    /// Makes durable what was committed with `Durability::None`.
+    fn settle(&self) -> Result<()> {
+        Ok(self.database.begin_write()?.commit()?)
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
-        Ok(())
+        // What was never committed durably is lost at the end of the program, even a good one.
+        self.settle()
     }
 }
 
@@ -80,13 +86,19 @@ impl Session for &Redb {
         Ok(txn.commit()?)
     }
 
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
         let txn = self.begin(rows.len() as u64)?;
         let mut table = txn.open_table(TABLE)?;
-        for (key, value) in rows {
-            table.insert(key.as_slice(), value.as_slice())?;
+        for &(key, value) in rows {
+            table.insert(key, value)?;
         }
         drop(table);
+        Ok(txn.commit()?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        let txn = self.begin(1)?;
+        txn.open_table(TABLE)?.remove(key)?;
         Ok(txn.commit()?)
     }
 

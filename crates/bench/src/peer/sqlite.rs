@@ -8,7 +8,8 @@
 //! Fair settings: one table `WITHOUT ROWID`, prepared statements, `BEGIN IMMEDIATE` for writes, a
 //! checkpoint each 64 MiB of log instead of each 4 MiB, a read connection per thread. SQLite's own
 //! way to wait for its one writer is to sleep and try again, which is hard on many threads, so the
-//! writers share one connection behind a mutex. The file is mapped for reads.
+//! writers share one connection behind a mutex. The file is mapped for reads, but for cold ones:
+//! its own cache keeps to the memory it was given, the kernel's would not.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,9 +27,13 @@ pub(crate) const PEER: Peer = Peer {
 };
 
 /// 64 MiB of pages of 4 KiB, like the write buffers of the log-structured stores.
-const CHECKPOINT_PAGES: i64 = Setup::WRITE_BUFFER_BYTES as i64 / 4096;
+const CHECKPOINT_PAGES: i64 = (64 << 20) / 4096;
+
+/// More than the file of any workload.
+const MAPPED_BYTES: i64 = 16 << 30;
 
 const PUT: &str = "INSERT INTO rows VALUES (?1, ?2) ON CONFLICT DO UPDATE SET v = excluded.v";
+const DELETE: &str = "DELETE FROM rows WHERE k = ?1";
 const GET: &str = "SELECT v FROM rows WHERE k = ?1";
 const SCAN: &str = "SELECT k, v FROM rows WHERE k >= ?1 ORDER BY k LIMIT ?2";
 
@@ -36,20 +41,28 @@ struct Sqlite {
     path: PathBuf,
     durability: Durability,
     cache_bytes: usize,
+    mapped_bytes: i64,
     writer: Mutex<Connection>,
 }
 
 fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
     let (path, cache_bytes) = (setup.dir.join("sqlite.db"), setup.cache_bytes());
-    let writer = connect(&path, setup.durability, cache_bytes)?;
+    let mapped_bytes = if setup.is_cold() { 0 } else { MAPPED_BYTES };
+    let writer = connect(&path, setup.durability, cache_bytes, mapped_bytes)?;
     writer.execute_batch(
         "CREATE TABLE IF NOT EXISTS rows (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID",
     )?;
     let durability = setup.durability;
-    Ok(Box::new(Sqlite { path, durability, cache_bytes, writer: Mutex::new(writer) }))
+    let writer = Mutex::new(writer);
+    Ok(Box::new(Sqlite { path, durability, cache_bytes, mapped_bytes, writer }))
 }
 
-fn connect(path: &PathBuf, durability: Durability, cache_bytes: usize) -> Result<Connection> {
+fn connect(
+    path: &PathBuf,
+    durability: Durability,
+    cache_bytes: usize,
+    mapped_bytes: i64,
+) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_secs(60))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -61,7 +74,7 @@ fn connect(path: &PathBuf, durability: Durability, cache_bytes: usize) -> Result
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     // A negative size is in KiB.
     connection.pragma_update(None, "cache_size", -((cache_bytes / 1024) as i64))?;
-    connection.pragma_update(None, "mmap_size", 16i64 << 30)?;
+    connection.pragma_update(None, "mmap_size", mapped_bytes)?;
     Ok(connection)
 }
 
@@ -80,6 +93,12 @@ impl Store for Sqlite {
         Ok(Box::new(SqliteSession { store: self, reader: None }))
     }
 
+    fn compact(&self) -> Result<()> {
+        let log = self.writer();
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        Ok(log.query_row(truncate, [], |_| Ok(()))?)
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
         let writer = self.writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(writer.close().map_err(|(_, error)| error)?)
@@ -96,7 +115,9 @@ impl SqliteSession<'_> {
     fn reading(&mut self) -> Result<&mut Connection> {
         if self.reader.is_none() {
             let store = self.store;
-            self.reader = Some(connect(&store.path, store.durability, store.cache_bytes)?);
+            let (path, mapped_bytes) = (&store.path, store.mapped_bytes);
+            let reader = connect(path, store.durability, store.cache_bytes, mapped_bytes)?;
+            self.reader = Some(reader);
         }
         self.reader.as_mut().ok_or_else(|| "a connection was just opened".into())
     }
@@ -109,15 +130,20 @@ impl Session for SqliteSession<'_> {
         Ok(())
     }
 
-    fn write_batch(&mut self, rows: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    fn write_batch(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
         let mut writer = self.store.writer();
         let txn = begin(&mut writer)?;
         let mut put = txn.prepare_cached(PUT)?;
-        for (key, value) in rows {
+        for &(key, value) in rows {
             put.execute((key, value))?;
         }
         drop(put);
         Ok(txn.commit()?)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.store.writer().prepare_cached(DELETE)?.execute([key])?;
+        Ok(())
     }
 
     fn get(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {

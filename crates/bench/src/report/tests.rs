@@ -10,14 +10,7 @@ fn peer(name: &'static str, role: Role) -> Peer {
 }
 
 fn sample(store: &'static str, run: u32, ops_per_s: f64) -> Sample {
-    Sample { cell: CELL, store, run, figures: Figures { ops_per_s, ..Figures::default() } }
-}
-
-#[test]
-fn median_of_odd_and_even_counts() {
-    assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
-    assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), Some(2.5));
-    assert_eq!(median([].into_iter()), None);
+    Sample { cell: CELL, store, run, figures: Figures::from([("ops_per_s", ops_per_s)]) }
 }
 
 #[test]
@@ -25,7 +18,7 @@ fn ratios_are_taken_run_by_run_to_the_best_peer() {
     let stores = [
         peer("ours", Role::Ours),
         peer("slow", Role::Peer),
-        peer("fast", Role::Peer),
+        peer("fast", Role::PlainPeer),
         peer("limit", Role::LogLimit),
     ];
     // The second run was disturbed: both halve, and the ratio does not move.
@@ -48,4 +41,15 @@ fn stores_without_samples_have_no_row() {
     let standings = standings(CELL, &stores, &[sample("ours", 0, 1.0)]);
     let drawn = cell_table(CELL, &standings);
     assert!(drawn.contains("ours") && !drawn.contains("absent"), "{drawn}");
+}
+
+#[test]
+fn columns_without_figures_are_left_out() {
+    let figures = [
+        Figures::from([("ops_per_s", 1.0), ("p50_us", 2.0), ("aborts_per_op", 0.0)]),
+        Figures::from([("ops_per_s", 1.0), ("fsyncs_per_op", 0.5)]),
+    ];
+    let rows: Vec<_> = figures.iter().collect();
+    let titles = columns(CELL, &rows).into_iter().map(|(title, ..)| title).collect::<Vec<_>>();
+    assert_eq!(titles, ["p50", "fsync/op"]);
 }
