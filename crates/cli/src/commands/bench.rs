@@ -34,7 +34,7 @@ pub(crate) fn run(context: &Context, args: Args) -> Result {
     if context.output.is_json() {
         options.output = bench::Output::Json;
     }
-    match bench::run(&["bench"], &options) {
+    match bench::run(&["bench"], options) {
         Ok(true) => Ok(()),
         // What could not be measured has been said, cell by cell.
         Ok(false) => Err(Failure::Silent),
