@@ -93,6 +93,7 @@ pub use self::collect::Collected;
 pub use self::cursor::Cursor;
 pub use self::load::{BulkLoad, Replay};
 pub use self::pin::{Direction, Found, History, Holder, Pin, Row, Scan, Version, Versions};
+pub(crate) use self::link::prefetch;
 pub(crate) use self::pins::{Pins, Registration};
 
 use self::collect::Queue;

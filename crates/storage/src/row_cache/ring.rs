@@ -25,6 +25,7 @@ use base::Timestamp;
 
 use crate::Value;
 use crate::cache::CacheStats;
+use crate::memtable::prefetch;
 
 /// Length, length of the key, flags, hash and timestamp.
 const HEADER_BYTES: usize = 24;
@@ -41,6 +42,9 @@ const INDEX_LEN_MIN: usize = 16;
 /// So many rows that somebody has read are put at the head again to make room for one; then the
 /// next goes whatever it is. Bounds the time that an insertion holds the lock.
 const SECOND_CHANCES_MAX: usize = 8;
+
+/// Cache lines of a row that are fetched at once.
+const PREFETCH_LINES: usize = 4;
 
 const VISITED: u8 = 1;
 const TOMBSTONE: u8 = 2;
@@ -364,6 +368,10 @@ impl Shard {
             }
             if has_tag(word, hash) {
                 let at = place_of(word);
+                // All of a row of usual size is on its way while its key is compared.
+                for line in 0..PREFETCH_LINES {
+                    prefetch(self.ring.as_ptr().wrapping_add(at + 64 * line));
+                }
                 let header = self.header(at);
                 if self.ring.get(at + HEADER_BYTES..at + HEADER_BYTES + header.key_len) == Some(key)
                 {
