@@ -365,21 +365,26 @@ impl Version {
     }
 }
 
-/// Checks that the runs of level 0 hold ever older versions. What a bulk load brought is left out:
-/// it is newer than what was written before it and flushed after it, of which none is of its keys.
+/// Checks that a table of level 0 has no newer versions than one of a run above it that has some of
+/// the same keys. What a bulk load brought is left out: it is newer than what was written before it
+/// and flushed after it, of which none is of its keys.
 fn check_order(tree: &Tree) -> std::result::Result<(), String> {
-    let mut newer: Option<(Timestamp, &TableMeta)> = None;
-    for run in &tree.levels[0].runs {
-        let written = || run.tables().iter().filter(|table| table.meta.ts_override.is_none());
-        let newest = written().max_by_key(|table| table.meta.ts_max());
-        if let (Some(newest), Some((ts_min, above))) = (newest, newer)
-            && newest.meta.ts_max() > ts_min
-            && newest.meta.run != above.run
-        {
-            return Err(format!("{} has newer versions than {above} above it", newest.meta));
+    let was_written = |table: &&Arc<LiveTable>| table.meta.ts_override.is_none();
+    let runs = &tree.levels[0].runs;
+    for (number, above) in runs.iter().enumerate() {
+        for newer in above.tables().iter().filter(was_written) {
+            let keys = KeyRange::from(newer.meta.first_key()..=newer.meta.last_key());
+            for below in &runs[number + 1..] {
+                for older in below.overlapping(&keys).iter().filter(was_written) {
+                    if older.meta.ts_max() > newer.meta.ts_min() {
+                        return Err(format!(
+                            "{} has newer versions than {} above it",
+                            older.meta, newer.meta
+                        ));
+                    }
+                }
+            }
         }
-        let oldest = written().min_by_key(|table| table.meta.ts_min());
-        newer = oldest.map(|table| (table.meta.ts_min(), &*table.meta)).or(newer);
     }
     Ok(())
 }
