@@ -461,7 +461,8 @@ impl Inner {
     fn ask_for_flush(&self) {
         if self.environment.has_background {
             self.flush_signal.work();
-        } else {
+        } else if self.shard.is_settled() {
+            // Else it would bring to the disk what its own committer has not yet.
             self.flush_work();
             let _ = self.compact_all();
         }

@@ -669,7 +669,8 @@ fn random_layout(seed: u64) -> Options {
         .segment_bytes(4 << 10, pick(&[4 << 10, 64 << 10]))
         .log_bytes(pick(&[1, 10 << 10, 1 << 20]))
         .retention(Duration::from_millis(60))
-        .buffered(Duration::from_millis(1), pick(&[1 << 10, 6 << 10]))
+        // This one is no matter of layout: a commit that exceeds it is brought to the disk at once.
+        .buffered(Duration::from_millis(1), 6 << 10)
         .compaction(compaction)
         .table(table)
 }
