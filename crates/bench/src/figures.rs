@@ -10,7 +10,7 @@
 //! | `flushes_per_op` | cache flushes that the disk saw, whoever asked |
 //! | `device_reads_per_op` | reads that the disk served, whoever asked |
 //! | `read_bytes_per_op` | bytes that this process had the disk read |
-//! | `written_per_byte` | bytes this process wrote to disk, log included, for each byte of keys and values |
+//! | `written_per_byte` | bytes this process wrote to disk, log included, for each of the user's |
 //! | `write_calls_per_byte` | the same, as handed to system calls; mapped files have none |
 //! | `written_per_byte_settled` | as `written_per_byte`, background work afterwards included |
 //! | `disk_bytes`, `disk_bytes_peak` | space the store takes at the end, and at most |

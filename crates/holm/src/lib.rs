@@ -65,6 +65,8 @@ pub use options::{Environment, Options};
 pub use snapshot::{Scan, Snapshot};
 pub use storage::compaction::CompactionOptions;
 pub use storage::table::{Compression, TableOptions};
-pub use storage::{Checkpoint, EngineStats, Error as StorageError, LevelStats, Recovery, Verified};
+pub use storage::{
+    CacheStats, Checkpoint, EngineStats, Error as StorageError, LevelStats, Recovery, Verified,
+};
 pub use transaction::{Transaction, TransactionBuilder};
 pub use watch::{Watch, WatchFrom};

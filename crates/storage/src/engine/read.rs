@@ -321,6 +321,7 @@ impl Stop<'_> {
 }
 
 /// What a scan merges.
+#[expect(clippy::large_enum_variant, reason = "a memtable's walk is larger still, and boxed")]
 enum Source<'p> {
     Memtable(Box<memtable::Cursor<'p, &'p Memtable>>),
     Tables(RunCursor),
