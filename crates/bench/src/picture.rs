@@ -6,8 +6,8 @@
 //!   scan/1        0.7 |==|    ^ target
 //! ```
 //!
-//! The scale is logarithmic, so that twice as fast and half as fast are equally long. The picture is
-//! SVG without scripts or fonts of its own; it has a ground to stand on, in light and in dark.
+//! The scale is logarithmic, so that twice as fast and half as fast are equally long. The picture
+//! is SVG without scripts or fonts of its own; it has a ground to stand on, in light and in dark.
 
 use std::fmt::Write;
 
