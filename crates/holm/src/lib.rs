@@ -60,7 +60,7 @@ pub use base::{KeyRange, Timestamp};
 pub use bulk::BulkLoad;
 pub use bytes::Bytes;
 pub use db::{Db, Stats};
-pub use keyspace::Keyspace;
+pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{Environment, Options};
 pub use snapshot::{Scan, Snapshot};
 pub use storage::compaction::CompactionOptions;

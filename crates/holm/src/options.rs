@@ -83,7 +83,8 @@ pub struct Options {
     pub(crate) log_bytes: u64,
     pub(crate) compaction: Option<CompactionOptions>,
     pub(crate) create: bool,
-    pub(crate) wal: WalOptions,
+    /// First and longest segment of the log, in bytes, if they were set.
+    pub(crate) segment_bytes: Option<(u64, u64)>,
     pub(crate) table: TableOptions,
 }
 
@@ -106,7 +107,7 @@ impl Options {
             log_bytes: LOG_BYTES_DEFAULT,
             compaction: None,
             create: true,
-            wal: WalOptions::default(),
+            segment_bytes: None,
             table: TableOptions::default(),
         }
     }
@@ -190,8 +191,7 @@ impl Options {
 
     /// Lengths of the log's segments, in bytes: the first one, and the longest.
     pub fn segment_bytes(mut self, first: u64, longest: u64) -> Options {
-        self.wal.segment_bytes_min = first;
-        self.wal.segment_bytes_max = longest;
+        self.segment_bytes = Some((first, longest));
         self
     }
 
@@ -211,6 +211,16 @@ impl Options {
         Db::open_with(path.as_ref(), self, environment)
     }
 
+    /// Segments are a fraction of what is in a memtable, so that little log lies about that is not
+    /// needed any more.
+    fn wal(&self) -> WalOptions {
+        let wal = WalOptions::default();
+        let longest = self.memory.memtable_bytes as u64 / 4;
+        let longest = longest.clamp(wal.segment_bytes_min, wal.segment_bytes_max);
+        let (first, longest) = self.segment_bytes.unwrap_or((wal.segment_bytes_min, longest));
+        WalOptions { segment_bytes_min: first, segment_bytes_max: longest, ..wal }
+    }
+
     pub(crate) fn engine(&self, environment: &Environment) -> EngineOptions {
         let mut random = env::SeededRandom::new(environment.seed);
         EngineOptions {
@@ -218,7 +228,7 @@ impl Options {
             owner: format!("pid {}", std::process::id()),
             new_id: random_id(random.next_u64()),
             hash_seed: random.next_u64(),
-            wal: self.wal.clone(),
+            wal: self.wal(),
             table: self.table.clone(),
             memory: self.memory,
             compaction: self.compaction.clone().unwrap_or_else(|| {

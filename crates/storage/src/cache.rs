@@ -216,12 +216,6 @@ impl<V: Clone> Shard<V> {
         }
     }
 
-    /// Removes all values; what was counted stays.
-    pub(crate) fn clear(&mut self) {
-        let Shard { capacity_bytes, stats, generation, .. } = *self;
-        *self = Shard { stats, generation, ..Shard::new(capacity_bytes) };
-    }
-
     fn bytes(&self) -> usize {
         self.small.bytes + self.main.bytes
     }

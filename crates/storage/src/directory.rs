@@ -398,6 +398,24 @@ pub(crate) fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn 
     }
 }
 
+/// Gives a table, which never changes, a second name, or makes a copy of it where that is not possible.
+pub(crate) fn link_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    match disk.hard_link(from, to) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::CrossesDevices
+                    | io::ErrorKind::Unsupported
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::TooManyLinks
+            ) =>
+        {
+            copy_file(disk, from, to)
+        }
+        linked => linked.map_err(Error::io(to, "link")),
+    }
+}
+
 /// Writes FORMAT anew.
 pub(crate) fn write_format(disk: &dyn Disk, path: &Path, id: DatabaseId) -> Result<()> {
     Replacement::write(disk, path, FORMAT_NAME, format_text(id).as_bytes())?.switch()

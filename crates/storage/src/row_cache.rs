@@ -1,4 +1,5 @@
-//! The cache of hot rows: what a point read would find in the tables, without asking them.
+//! The cache of hot rows: what a point read would find in the tables, without asking them. How the
+//! rows lie in memory stands in `ring`; here is when one may be put in and must go.
 //!
 //! A row is the newest version *among all tables of the current version* of one key: a value or a
 //! tombstone, and its timestamp. Memtables are always asked first, so nothing here has to follow
@@ -46,25 +47,25 @@
 //! Negative rows: an absent key costs one filter probe per table. Rows of any but the newest
 //! version: a read in the past goes to the tables.
 
+mod ring;
+
 use base::Timestamp;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::Value;
-use crate::cache::{Cache, CacheStats};
-use crate::sync::{AtomicU64, Ordering};
+use crate::cache::CacheStats;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::table::{Found, key_hash};
+
+use ring::Shard;
 
 /// The largest key and value together that are kept, in bytes. A row of this size has a data block
 /// to itself, and a copy of it is worth no more than the block in the block cache.
 pub const ROW_BYTES_MAX: usize = 4 << 10;
 
-/// What the allocator takes beside a row: the header of its count, and rounding.
-const ROW_OVERHEAD_BYTES: usize = 48;
-
-/// What stands before the key in the memory of a row: the timestamp, and the length of the key
-/// with the highest bit set for a tombstone.
-const HEADER_BYTES: usize = 8 + 2;
-const TOMBSTONE_BIT: u16 = 1 << 15;
+/// Shards, each under a lock of its own that is held for about one visit to memory. Enough that two
+/// threads hardly ever want the same one.
+const SHARDS: usize = if cfg!(shuttle) { 1 } else { 64 };
 
 /// The state counts running invalidations in its lower bits, and all there were in the others.
 const RUNNING_BITS: u32 = 16;
@@ -79,9 +80,15 @@ pub struct Generation {
 
 /// The rows. Shared by all readers.
 pub struct RowCache {
-    cache: Cache<Row>,
+    shards: Box<[Line<Mutex<Shard>>]>,
     state: AtomicU64,
+    /// False if there is no room for any row: then nobody has to look.
+    is_on: AtomicBool,
 }
+
+/// Keeps neighbours out of each other's cache lines.
+#[repr(align(128))]
+struct Line<T>(T);
 
 /// Keeps the cache closed to new rows until the view that made them out of date is installed.
 #[must_use = "the cache is closed until this is dropped, which must not be before the installation"]
@@ -89,102 +96,31 @@ pub struct Invalidation<'a> {
     state: &'a AtomicU64,
 }
 
-/// A row in one allocation, together with the count of those who read it: a hit that has the row's
-/// slot waits for one more place in memory and no other.
-///
-/// ```text
-///  +-----------+--------------------+- - - -+- - - -+
-///  | timestamp | key len, tombstone | key   | value |
-///  +-----------+--------------------+- - - -+- - - -+
-///   8 bytes     2 bytes
-/// ```
-#[derive(Clone)]
-struct Row(Bytes);
-
-impl Row {
-    fn new(key: &[u8], ts: Timestamp, value: Value<'_>) -> Row {
-        let (value, bit) = match value {
-            Value::Put(value) => (value, 0),
-            Value::Tombstone => (&[][..], TOMBSTONE_BIT),
-        };
-        let key_len = (key.len() as u16 | bit).to_le_bytes();
-        Row(one_allocation(&[&ts.raw().to_le_bytes(), &key_len, key, value]))
-    }
-
-    fn ts(&self) -> Timestamp {
-        Timestamp::from_raw(self.0.first_chunk().map_or(0, |raw| u64::from_le_bytes(*raw)))
-    }
-
-    fn key_len(&self) -> (usize, bool) {
-        let field = self.0.get(8..HEADER_BYTES).and_then(|field| field.first_chunk());
-        let field = field.map_or(0, |field| u16::from_le_bytes(*field));
-        (usize::from(field & !TOMBSTONE_BIT), field & TOMBSTONE_BIT != 0)
-    }
-
-    fn has_key(&self, key: &[u8]) -> bool {
-        let (len, _) = self.key_len();
-        self.0.get(HEADER_BYTES..HEADER_BYTES + len) == Some(key)
-    }
-
-    fn into_found(self) -> Found {
-        let (ts, (key_len, is_tombstone)) = (self.ts(), self.key_len());
-        let mut value = self.0;
-        value.advance(HEADER_BYTES + key_len);
-        Found { ts, value: (!is_tombstone).then_some(value) }
-    }
-}
-
-/// Bytes that lie beside what counts their readers: `Bytes` keeps the count where it keeps the
-/// owner, and this owner holds its bytes itself.
-struct Inline<const N: usize> {
-    len: u16,
-    bytes: [u8; N],
-}
-
-impl<const N: usize> AsRef<[u8]> for Inline<N> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
-/// Puts parts together in memory of the next larger of some sizes, which are at most a half apart.
-fn one_allocation(parts: &[&[u8]]) -> Bytes {
-    fn inline<const N: usize>(parts: &[&[u8]], len: usize) -> Bytes {
-        let (mut bytes, mut end) = ([0; N], 0);
-        for part in parts {
-            bytes[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        Bytes::from_owner(Inline { len: len as u16, bytes })
-    }
-    let len = parts.iter().map(|part| part.len()).sum();
-    match len {
-        0..=32 => inline::<32>(parts, len),
-        33..=48 => inline::<48>(parts, len),
-        49..=64 => inline::<64>(parts, len),
-        65..=96 => inline::<96>(parts, len),
-        97..=128 => inline::<128>(parts, len),
-        129..=160 => inline::<160>(parts, len),
-        161..=192 => inline::<192>(parts, len),
-        193..=256 => inline::<256>(parts, len),
-        257..=384 => inline::<384>(parts, len),
-        385..=512 => inline::<512>(parts, len),
-        513..=768 => inline::<768>(parts, len),
-        769..=1024 => inline::<1024>(parts, len),
-        // Larger rows touch many lines in any case.
-        _ => Bytes::from_owner(parts.concat()),
-    }
-}
-
 impl RowCache {
     /// Returns an empty cache. Capacity is in bytes, bookkeeping included; zero turns it off.
     pub fn new(capacity_bytes: usize) -> RowCache {
-        RowCache { cache: Cache::new(capacity_bytes), state: AtomicU64::new(0) }
+        let shard = || Line(Mutex::new(Shard::new(capacity_bytes / SHARDS)));
+        RowCache {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            state: AtomicU64::new(0),
+            is_on: AtomicBool::new(capacity_bytes > 0),
+        }
     }
 
     /// Changes the capacity, and puts out at once what is too much.
     pub fn set_capacity(&self, capacity_bytes: usize) {
-        self.cache.set_capacity(capacity_bytes);
+        self.is_on.store(capacity_bytes > 0, Ordering::Relaxed);
+        self.for_each_shard(|shard| shard.set_capacity(capacity_bytes / SHARDS));
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[hash as usize % SHARDS].0)
+    }
+
+    fn for_each_shard(&self, mut call: impl FnMut(&mut Shard)) {
+        for shard in &self.shards {
+            call(&mut lock(&shard.0));
+        }
     }
 
     /// Returns what a reader needs to put in a row. It must be taken before the view in which the
@@ -198,7 +134,13 @@ impl RowCache {
     /// Returns the newest version of a key in the tables if it is kept here and not newer than
     /// `ts`. `hash` is the [`key_hash`] of the key.
     pub fn get(&self, hash: u64, key: &[u8], ts: Timestamp) -> Option<Found> {
-        self.cache.get(hash, |row| row.has_key(key) && row.ts() <= ts).map(Row::into_found)
+        if !self.is_on.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.shard(hash).get(hash, key, ts, |ts, value| Found {
+            ts,
+            value: value.as_put().map(Bytes::copy_from_slice),
+        })
     }
 
     /// Puts in the newest version of a key in all tables of a view, which was taken after
@@ -212,15 +154,15 @@ impl RowCache {
         value: Value<'_>,
     ) -> bool {
         let len = key.len() + value.as_put().map_or(0, <[u8]>::len);
-        let Some(number) = generation.number.filter(|_| len <= ROW_BYTES_MAX) else {
+        let is_small = len <= ROW_BYTES_MAX && key.len() <= usize::from(u16::MAX);
+        let Some(number) = generation.number.filter(|_| is_small) else {
             return false;
         };
-        // The allocation is made before the lock is taken.
-        let row = Row::new(key, ts, value);
-        let mut shard = self.cache.shard(hash);
-        // Rounded up to the next size: half as much again at most, a tenth in the mean.
-        let bytes = HEADER_BYTES + len + len / 10 + ROW_OVERHEAD_BYTES;
-        shard.generation == number && shard.insert(hash, row, bytes, |row| row.has_key(key))
+        if !self.is_on.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut shard = self.shard(hash);
+        shard.generation == number && shard.insert(hash, key, ts, value)
     }
 
     /// Removes the rows of keys of which a new view has newer versions in its tables. Called before
@@ -233,22 +175,34 @@ impl RowCache {
         let invalidation = Invalidation { state: &self.state };
         let number = state >> RUNNING_BITS;
         // Two that run beside each other may meet a shard in either order.
-        self.cache.for_each_shard(|shard| shard.generation = shard.generation.max(number));
-        for key in keys {
-            let hash = key_hash(key);
-            self.cache.shard(hash).remove(hash, |row| row.has_key(key));
+        self.for_each_shard(|shard| shard.generation = shard.generation.max(number));
+        if self.is_on.load(Ordering::Relaxed) {
+            for key in keys {
+                let hash = key_hash(key);
+                self.shard(hash).remove(hash, key);
+            }
         }
         invalidation
     }
 
     /// Removes all rows, but those that are put in meanwhile.
     pub fn clear(&self) {
-        self.cache.for_each_shard(|shard| shard.clear());
+        self.for_each_shard(Shard::clear);
     }
 
     /// Returns what was counted.
     pub fn stats(&self) -> CacheStats {
-        self.cache.stats()
+        let mut sum = CacheStats::default();
+        self.for_each_shard(|shard| {
+            sum.hits += shard.stats.hits;
+            sum.misses += shard.stats.misses;
+            sum.inserts += shard.stats.inserts;
+            sum.evictions += shard.stats.evictions;
+            sum.entries += shard.rows() as u64;
+            sum.bytes += shard.bytes() as u64;
+            sum.capacity_bytes += shard.capacity_bytes() as u64;
+        });
+        sum
     }
 }
 

@@ -83,6 +83,11 @@ impl Shard {
         Watch::start(self, range, after)
     }
 
+    /// Returns true if everything that was put in order is visible: nobody waits for the disk.
+    pub fn is_settled(&self) -> bool {
+        self.sequencer.last() == self.visible()
+    }
+
     /// Returns the timestamp up to which all commits are visible.
     pub fn visible(&self) -> Timestamp {
         self.sequencer.visible()

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use env::{CrashMode, ManualClock, SimDisk};
 use holm::{
-    Db, Durability, Error, KeyRange, Keyspace, Options, PendingCommit, Savepoint, Snapshot,
-    Timestamp, Transaction, Watch, WatchFrom,
+    CompactionOptions, Compression, Db, Durability, Error, KeyRange, Keyspace, Options,
+    PendingCommit, Savepoint, Snapshot, TableOptions, Timestamp, Transaction, Watch, WatchFrom,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -21,7 +21,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::world::{open, tiny};
 
 /// Programs run unless `PROPTEST_CASES` says otherwise: some ten seconds.
-const CASES: u32 = 1200;
+const CASES: u32 = 2000;
 
 /// Longest program, in operations.
 const OPS_MAX: usize = 120;
@@ -633,6 +633,48 @@ fn run(options: &Options, program: &[Op]) -> Vec<String> {
     seen.unwrap_or(run.trace)
 }
 
+/// Layouts drawn at random: whatever the sizes of things, the answers are the same.
+fn random_layout(seed: u64) -> Options {
+    let mut random = env::SeededRandom::new(seed);
+    let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
+    let memtable = pick(&[2 << 10, 6 << 10, 20 << 10, 1 << 20]);
+    let compaction = CompactionOptions {
+        table_bytes: pick(&[600, 3_000, 50_000]),
+        base_bytes: pick(&[2_000, 20_000, 1 << 20]),
+        multiplier: pick(&[2, 4, 10]),
+        l0_share_percent: pick(&[20, 50, 150]),
+        l0_runs_max: pick(&[1, 2, 5]) as usize,
+        l0_pieces: pick(&[1, 3, 8]),
+        garbage_percent: pick(&[5, 25, 90]),
+        grandparent_tables_max: pick(&[1, 10]),
+        ..CompactionOptions::for_flush_bytes(memtable)
+    };
+    let table = TableOptions {
+        block_bytes: pick(&[64, 300, 4096]) as usize,
+        restart_interval: pick(&[1, 3, 16]) as usize,
+        index_block_bytes: pick(&[100, 16 << 10]) as usize,
+        filter_bits_per_key: pick(&[0, 2, 10]) as usize,
+        has_hash_index: pick(&[0, 1]) == 1,
+        compression: match pick(&[0, 1, 2]) {
+            0 => Compression::None,
+            1 => Compression::Lz4,
+            _ => Compression::Zstd,
+        },
+        ..TableOptions::default()
+    };
+    Options::new()
+        .memory(pick(&[0, 64 << 10, 1 << 20]) as usize)
+        .row_cache(pick(&[0, 1]) == 1)
+        .memtable_bytes(memtable as usize)
+        .segment_bytes(4 << 10, pick(&[4 << 10, 64 << 10]))
+        .log_bytes(pick(&[1, 10 << 10, 1 << 20]))
+        .retention(Duration::from_millis(60))
+        // This one is no matter of layout: a commit that exceeds it is brought to the disk at once.
+        .buffered(Duration::from_millis(1), 6 << 10)
+        .compaction(compaction)
+        .table(table)
+}
+
 /// The same content under layouts that have nothing in common.
 fn layouts() -> Vec<Options> {
     let retention = Duration::from_millis(60);
@@ -652,11 +694,15 @@ fn random_programs_do_what_the_model_does_under_every_layout() {
     let mut runner = TestRunner::new_with_rng(config, random);
     let counts = RefCell::new((0, 0));
     let programs = proptest::collection::vec(op(), 1..OPS_MAX);
-    let outcome = runner.run(&programs, |program| {
-        let traces: Vec<_> = layouts().iter().map(|options| run(options, &program)).collect();
+    let cases_with_seeds = (programs, proptest::num::u64::ANY);
+    let outcome = runner.run(&cases_with_seeds, |(program, seed)| {
+        let mut layouts = layouts();
+        layouts.extend((0..2).map(|n| random_layout(seed.wrapping_add(n))));
+        let traces: Vec<_> = layouts.iter().map(|options| run(options, &program)).collect();
         for (at, trace) in traces.iter().enumerate().skip(1) {
             let differs = trace.iter().zip(&traces[0]).find(|(a, b)| a != b);
-            prop_assert!(trace == &traces[0], "layouts 0 and {at} disagree: {differs:?}");
+            let options = &layouts[at];
+            prop_assert!(trace == &traces[0], "{differs:?} under {options:#?}");
         }
         let mut counts = counts.borrow_mut();
         counts.0 += program.len();
@@ -667,6 +713,6 @@ fn random_programs_do_what_the_model_does_under_every_layout() {
         panic!("{failure}");
     }
     let (operations, conflicts) = counts.into_inner();
-    println!("{cases} programs, {operations} operations, {conflicts} conflicts, three layouts");
+    println!("{cases} programs, {operations} operations, {conflicts} conflicts, five layouts each");
     assert!(conflicts > cases as usize / 100);
 }

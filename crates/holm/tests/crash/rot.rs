@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use env::{CrashMode, Disk, ManualClock, SimDisk};
-use holm::{Db, StorageError};
+use holm::{Db, Options, StorageError};
 use storage::manifest::Manifest;
 
 use crate::history::{Contents, contents_of, try_contents_of};
@@ -17,16 +17,25 @@ struct Closed {
     contents: Contents,
 }
 
-/// A database with a checkpoint, several segments behind it, and a clean end.
+/// The same layout, with a memtable that holds all that is in the log.
+fn long_log() -> Options {
+    tiny().memtable_bytes(1 << 20).log_bytes(1 << 20)
+}
+
+/// A database with tables, several segments behind them, and a clean end.
 fn closed() -> Closed {
     let mut world = World::new(tiny());
     world.run(&workload(400, 60)).unwrap();
     world.run(&[Step::Checkpoint]).unwrap();
+    world.close(true).unwrap();
+    // From here on nothing is flushed, so that there are segments to damage.
+    world.options = long_log();
+    world.open().unwrap();
     let commits = workload(401, 30).into_iter().filter(|step| matches!(step, Step::Commit { .. }));
     world.run(&commits.collect::<Vec<_>>()).unwrap();
     world.close(true).unwrap();
     let disk = world.disk.crash(CrashMode::KeepUnsynced);
-    let opened = open(&disk.crash(CrashMode::KeepUnsynced), &world.clock, &tiny()).unwrap();
+    let opened = open(&disk.crash(CrashMode::KeepUnsynced), &world.clock, &long_log()).unwrap();
     let contents = contents_of(&opened);
     let segments = disk.list(&Path::new(PATH).join("wal")).unwrap().len();
     assert!(segments >= 3, "{:?}", disk.files());
@@ -35,7 +44,7 @@ fn closed() -> Closed {
 
 impl Closed {
     fn open(&self, disk: &SimDisk) -> holm::Result<Db> {
-        open(disk, &self.clock, &tiny())
+        open(disk, &self.clock, &long_log())
     }
 
     fn files(&self) -> Vec<(PathBuf, u64)> {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use env::{ManualClock, SimDisk};
-use holm::{Db, Durability, Environment, Error, Options, PendingCommit, Snapshot, StorageError};
+use holm::{
+    CompactionOptions, Db, Durability, Environment, Error, Options, PendingCommit, Snapshot,
+    StorageError, TableOptions,
+};
 
 use crate::history::{History, Write, catalogue_entry, contents_of, difference, rows_of};
 use crate::workload::{Put, Step};
@@ -14,11 +17,16 @@ use crate::workload::{Put, Step};
 /// Where the database is.
 pub(crate) const PATH: &str = "db";
 
-/// Segments of a few records, checkpoints of a few segments, a past of a few commits.
+/// Segments and memtables of a few records, tables of a few blocks, levels of a few tables, caches of
+/// a few rows and blocks, a past of a few commits: everything happens all the time.
 pub(crate) fn tiny() -> Options {
     Options::new()
+        .memory(192 << 10)
+        .memtable_bytes(12 << 10)
         .segment_bytes(8 << 10, 16 << 10)
         .log_bytes(24 << 10)
+        .compaction(CompactionOptions::for_flush_bytes(4 << 10))
+        .table(TableOptions { block_bytes: 512, restart_interval: 4, ..TableOptions::default() })
         .retention(Duration::from_millis(60))
         .buffered(Duration::from_millis(1), 6 << 10)
 }
@@ -291,6 +299,11 @@ pub(crate) fn may_have_happened(error: &Error) -> bool {
 
 /// Fails unless an error is one of the disk that names a file of the database.
 pub(crate) fn check_error(error: &Error, context: &str) {
+    // What memory holds could not be written, and the cause says where.
+    if let Error::MemoryFull { cause, .. } = error {
+        assert!(cause.contains(PATH), "{context}: the error names no file: {error}");
+        return;
+    }
     let path = match error.as_storage() {
         Some(
             StorageError::Io { path, .. }

@@ -16,14 +16,12 @@
 //! FORMAT comes last, as when a database is created: a directory without it is none, and a crash on
 //! the way leaves one that nobody takes for a copy.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use base::Timestamp;
-use env::Disk;
 
 use super::Engine;
-use crate::directory::{self, DatabaseId, TABLES_FOLDER, WAL_FOLDER, copy_file, table_name};
+use crate::directory::{self, DatabaseId, TABLES_FOLDER, WAL_FOLDER, link_or_copy, table_name};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, State};
 use crate::sync::lock;
@@ -95,23 +93,5 @@ impl Engine {
         made.push(target.join(crate::manifest::MANIFEST_NAME));
         Manifest::replace(disk.clone(), target, id, state.clone())?;
         directory::write_format(&**disk, target, id)
-    }
-}
-
-/// Gives a table a second name, or makes a copy of it where that is not possible.
-fn link_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
-    match disk.hard_link(from, to) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::CrossesDevices
-                    | ErrorKind::Unsupported
-                    | ErrorKind::PermissionDenied
-                    | ErrorKind::TooManyLinks
-            ) =>
-        {
-            copy_file(disk, from, to)
-        }
-        linked => linked.map_err(Error::io(to, "link")),
     }
 }

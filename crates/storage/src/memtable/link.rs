@@ -128,7 +128,7 @@ pub(super) unsafe fn free<T>(node: NonNull<T>) {
 }
 
 /// Asks the processor to fetch the cache line of `address`, if it is any address at all.
-pub(super) fn prefetch<T>(address: *const T) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing that the program could observe and faults on no address.
     unsafe {

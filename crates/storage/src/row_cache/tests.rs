@@ -34,13 +34,76 @@ fn a_row_is_served_from_its_timestamp_on() {
 #[cfg(not(shuttle))]
 #[test]
 fn large_rows_are_not_kept_and_no_capacity_keeps_none() {
-    let cache = RowCache::new(1 << 20);
+    let cache = RowCache::new(64 * 3 * ROW_BYTES_MAX);
     let now = cache.generation();
     assert!(insert(&cache, now, b"k", 1, Value::Put(&[7; ROW_BYTES_MAX - 1])));
     assert!(!insert(&cache, now, b"l", 1, Value::Put(&[7; ROW_BYTES_MAX])));
     cache.set_capacity(0);
     assert_eq!((get(&cache, b"k", 1), cache.stats().bytes), (None, 0));
     assert!(!insert(&cache, now, b"k", 1, Value::Put(b"v")));
+}
+
+/// Random rows in a shard of a few of them: what is found is right, what was read stays longer, and
+/// the ring and its index agree after each step.
+#[cfg(not(shuttle))]
+#[test]
+fn a_shard_agrees_with_a_map() {
+    let mut random = env::SeededRandom::new(1);
+    for capacity in [0, 100, 700, 3_000, 40_000] {
+        let mut shard = Shard::new(capacity);
+        let mut model = std::collections::HashMap::new();
+        let mut hits = 0;
+        for step in 0..20_000_u64 {
+            let keys = if random.chance(700) { 20 } else { 400 };
+            let number = random.below(keys);
+            // Few hashes, so that they collide.
+            let (key, hash) = (format!("key {number}"), number % 90 << 40 | number % 7 << 8);
+            match random.below(10) {
+                0 => assert!(!shard.remove(hash, key.as_bytes()) || model.remove(&key).is_some()),
+                1 if step % 997 == 0 => shard.clear(),
+                1..4 => {
+                    let len_max = if random.chance(30) { 900 } else { 90 };
+                    let len = random.below(len_max) as usize;
+                    let value = vec![step as u8; len];
+                    let put =
+                        if random.chance(900) { Value::Put(&value) } else { Value::Tombstone };
+                    shard.insert(hash, key.as_bytes(), ts(step), put);
+                    model.insert(key, (step, put.as_put().map(<[u8]>::to_vec)));
+                }
+                _ => {
+                    let read = |ts: Timestamp, value: Value<'_>| {
+                        (ts.raw(), value.as_put().map(<[u8]>::to_vec))
+                    };
+                    let found = shard.get(hash, key.as_bytes(), Timestamp::MAX, read);
+                    hits += u32::from(found.is_some());
+                    assert!(found.is_none() || found.as_ref() == model.get(&key), "{key}");
+                    if let Some((at, _)) = found.filter(|found| found.0 > 0) {
+                        let older = shard.get(hash, key.as_bytes(), ts(at - 1), read);
+                        assert_eq!(older, None);
+                    }
+                }
+            }
+            shard.check_invariants();
+        }
+        assert!(hits > if capacity < 1000 { 0 } else { 3_000 } || capacity < 700, "{hits}");
+    }
+}
+
+#[cfg(not(shuttle))]
+#[test]
+fn rows_that_are_read_outlive_those_that_are_not() {
+    let cache = RowCache::new(64 * 4 * 1024);
+    let now = cache.generation();
+    let key = |n: u32| n.to_be_bytes();
+    for n in 0..20_000 {
+        insert(&cache, now, &key(n), 1, Value::Put(&[1; 100]));
+        for hot in 0..100 {
+            get(&cache, &key(hot), 1);
+        }
+    }
+    let hot = (0..100).filter(|n| get(&cache, &key(*n), 1).is_some()).count();
+    assert!(hot > 90, "{hot} of 100 hot rows are left");
+    assert!(cache.stats().bytes <= 64 * 4 * 1024);
 }
 
 #[cfg(not(shuttle))]
