@@ -268,7 +268,7 @@ impl Db {
     }
 
     pub(crate) fn add_bulk(&self, tables: BulkTables) -> Result<Timestamp> {
-        let wall_ms = self.inner.environment.clock.wall_ms();
+        let wall_ms = self.inner.wall_ms();
         self.inner.shard.load(tables, wall_ms).map_err(|error| self.inner.name(error))
     }
 
@@ -312,12 +312,15 @@ impl Db {
         self.inner.note(self.inner.shard.flush())
     }
 
-    /// Compacts as long as there is anything to compact. Happens by itself, a little at a time.
+    /// Compacts whatever would be compacted if nothing were written for long, as far as that is in
+    /// proportion: reads have the fewest tables to ask then. It happens by itself, a little at a
+    /// time.
     ///
     /// # Errors
     /// Those of the disk; nothing is lost then.
     pub fn compact(&self) -> Result<()> {
-        self.inner.compact_all()
+        // By a clock that shows the end of time, all has waited long.
+        self.inner.compact_all(u64::MAX)
     }
 
     /// Reads everything on disk and checks it, while work goes on.
@@ -333,7 +336,7 @@ impl Db {
         self.inner.log_work();
         self.inner.flush_work();
         // Shown by `stats`.
-        let _ = self.inner.compact_all();
+        let _ = self.inner.compact_all(self.inner.wall_ms());
     }
 
     /// Returns sizes and counts.
@@ -419,7 +422,7 @@ impl Inner {
             // Perhaps there is space by now.
             self.ask_for_flush();
         }
-        let pending = txn.commit_pending(self.environment.clock.wall_ms());
+        let pending = txn.commit_pending(self.wall_ms());
         let engine = self.shard.engine();
         let pending = pending.map_err(|error| match engine.log_failure() {
             // It lost against a commit that the log failed under, and will for ever.
@@ -464,7 +467,7 @@ impl Inner {
         } else if self.shard.is_settled() {
             // Else it would bring to the disk what its own committer has not yet.
             self.flush_work();
-            let _ = self.compact_all();
+            let _ = self.compact_all(self.wall_ms());
         }
     }
 
@@ -501,7 +504,7 @@ impl Inner {
     /// nobody can read any more would be written down.
     pub(crate) fn flush_work(&self) {
         let retention_ms = self.options.retention.as_millis() as u64;
-        let wall_ms = self.environment.clock.wall_ms();
+        let wall_ms = self.wall_ms();
         let keep_from = Timestamp::from_parts(wall_ms.saturating_sub(retention_ms), 0);
         self.shard.collect(keep_from);
         let engine = self.shard.engine();
@@ -515,20 +518,25 @@ impl Inner {
     /// Carries out the compaction that is most needed; false if there is nothing to do, or it could
     /// not be done now.
     pub(crate) fn compact_work(&self) -> bool {
-        matches!(self.note(self.compact_next()), Ok(Compacted::Something))
+        matches!(self.note(self.compact_next(self.wall_ms())), Ok(Compacted::Something))
     }
 
-    fn compact_all(&self) -> Result<()> {
-        while self.note(self.compact_next())? == Compacted::Something {}
+    /// Compacts until there is nothing to do any more at the given wall time.
+    fn compact_all(&self, now_ms: u64) -> Result<()> {
+        while self.note(self.compact_next(now_ms))? == Compacted::Something {}
         Ok(())
     }
 
-    fn compact_next(&self) -> Result<Compacted> {
+    fn wall_ms(&self) -> u64 {
+        self.environment.clock.wall_ms()
+    }
+
+    fn compact_next(&self, now_ms: u64) -> Result<Compacted> {
         let pace = |_| match self.is_stopping.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        Ok(self.shard.engine().compact_next(self.environment.clock.wall_ms(), pace)?)
+        Ok(self.shard.engine().compact_next(now_ms, pace)?)
     }
 
     /// Keeps what went wrong beside the program, for it to see.
