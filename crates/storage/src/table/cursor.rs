@@ -1,12 +1,13 @@
 //! Walking over a table: a cursor that goes both ways, and a scan of a range on top of it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Decoded, Handle, unseal};
-use super::data::{DataBlock, DataCursor};
+use super::data::{DataBlock, DataCursor, Seen, Sight};
 use super::position::Position;
 use super::reader::{Fill, Inner, Table, at};
 use super::separators::Metadata;
@@ -164,6 +165,59 @@ impl TableCursor {
         self.next_block()
     }
 
+    /// Hands out the rows that are visible at `ts`, from the current entry on and before `end`,
+    /// until told to stop or the table ends; says which. The current entry is the newest one of its
+    /// key or the newest at `ts`. All entries count as written at `ts_override`, if there is one.
+    pub(crate) fn visit(
+        &mut self,
+        (ts, ts_override): (Timestamp, Option<Timestamp>),
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut sight = Sight { ts, ts_override, is_decided: false, steps: 0 };
+        let mut is_valid = self.data.is_valid();
+        while is_valid {
+            if end.is_some_and(|end| self.data.position().key >= end) {
+                return Ok(ControlFlow::Break(()));
+            }
+            match self.visit_blocks(&mut sight, end, take) {
+                Ok(Seen::Crowd) => {}
+                Ok(Seen::Stop) => return Ok(ControlFlow::Break(())),
+                Ok(Seen::All) => break,
+                Err(error) => {
+                    self.leave();
+                    return Err(error);
+                }
+            }
+            let key = self.data.position().key.to_vec();
+            is_valid = self.seek(&key, if sight.is_decided { Timestamp::ZERO } else { ts })?;
+            let is_same = is_valid && self.data.position().key == key;
+            sight = Sight { is_decided: sight.is_decided && is_same, steps: 0, ..sight };
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Visits block after block.
+    fn visit_blocks(
+        &mut self,
+        sight: &mut Sight,
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<Seen> {
+        loop {
+            // Most blocks lie within the range as a whole: their rows are spared the question.
+            let separator =
+                self.index.as_ref().map(|index| index.separators.get(self.index_number));
+            let end_here = end.filter(|end| separator.is_none_or(|last| last.key >= *end));
+            let seen = self.data.visit(sight, end_here, take);
+            let seen = seen.map_err(at(&self.table.inner.path, self.data_at))?;
+            if seen != Seen::All || !self.load_next()? {
+                return Ok(seen);
+            }
+            self.data.rewind();
+        }
+    }
+
     /// Goes to the previous entry; returns false, and leaves the table, if there is none.
     ///
     /// # Errors
@@ -191,6 +245,15 @@ impl TableCursor {
             return self.enter_block(number, Direction::Forward);
         }
         self.enter_partition(self.partition + 1, Direction::Forward)
+    }
+
+    /// Loads the next data block; returns false if there is none.
+    fn load_next(&mut self) -> Result<bool> {
+        let number = self.index_number + 1;
+        if number < self.index_len() {
+            return self.load_data(number);
+        }
+        Ok(self.load_index(self.partition + 1)? && self.load_data(0)?)
     }
 
     /// Goes to the first or last entry of a partition.
