@@ -334,6 +334,7 @@ impl Stop<'_> {
 }
 
 /// What a scan merges.
+#[expect(clippy::large_enum_variant, reason = "there are a handful, most of them the large ones")]
 enum Source<'p> {
     Memtable(Box<memtable::Cursor<'p, &'p Memtable>>),
     Tables(RunCursor),

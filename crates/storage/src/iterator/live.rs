@@ -29,6 +29,10 @@ impl LiveCursor {
         LiveCursor { cursor, ts_override }
     }
 
+    pub(super) fn look_ahead(&mut self) {
+        self.cursor.look_ahead();
+    }
+
     /// Hands out the rows that are visible at `ts` from the current entry on, as
     /// [`RunCursor::visit`](super::RunCursor::visit) does.
     pub(super) fn visit(

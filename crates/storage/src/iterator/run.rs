@@ -15,12 +15,14 @@ pub struct RunCursor {
     /// Which table `cursor` is of.
     at: usize,
     cursor: Option<LiveCursor>,
+    /// Whether cursors are opened to go on forward.
+    is_ahead: bool,
 }
 
 impl RunCursor {
     /// Returns a cursor that is on no entry yet.
     pub fn new(run: Run) -> RunCursor {
-        RunCursor { run, at: 0, cursor: None }
+        RunCursor { run, at: 0, cursor: None, is_ahead: false }
     }
 
     /// Hands out the rows that are visible at `ts`, from `start` on and before `end`, until told to
@@ -36,6 +38,7 @@ impl RunCursor {
         ts: Timestamp,
         mut take: impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.is_ahead = true;
         let mut is_valid = self.seek(start, ts)?;
         while is_valid && let Some(cursor) = &mut self.cursor {
             if cursor.visit(ts, end, &mut take)?.is_break() {
@@ -51,6 +54,9 @@ impl RunCursor {
         if self.at != at || self.cursor.is_none() {
             self.at = at;
             self.cursor = self.run.tables().get(at).map(|table| table.cursor());
+            if let Some(cursor) = self.cursor.as_mut().filter(|_| self.is_ahead) {
+                cursor.look_ahead();
+            }
         }
         self.cursor.as_mut()
     }

@@ -7,6 +7,7 @@ use base::{KeyRange, Timestamp};
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Decoded, Handle, unseal};
+use super::block_cache::Prefetch;
 use super::data::{DataBlock, DataCursor, Seen, Sight};
 use super::position::Position;
 use super::reader::{Fill, Inner, Table, at};
@@ -68,6 +69,20 @@ pub struct TableCursor {
     window: Window,
     /// How many more blocks go into the cache.
     fill_left: u32,
+    /// What is known of the blocks behind.
+    ahead: Ahead,
+}
+
+/// What a cursor knows of the blocks behind the current one, if it will go on forward.
+#[derive(Default)]
+enum Ahead {
+    /// It may not go on.
+    #[default]
+    Nothing,
+    /// It goes on, and has not looked, or the cache lacks the next one.
+    Unknown,
+    /// The data block with this number of the partition, from the cache.
+    Block(usize, DataBlock),
 }
 
 impl TableCursor {
@@ -81,7 +96,14 @@ impl TableCursor {
             data_at: 0,
             window: Window::new(read_ahead),
             fill_left: 0,
+            ahead: Ahead::Nothing,
         }
+    }
+
+    /// Has the cursor look for blocks in the cache before it comes to them: it will be moved
+    /// forward.
+    pub(crate) fn look_ahead(&mut self) {
+        self.ahead = Ahead::Unknown;
     }
 
     /// Returns the entry that the cursor is on; `None` if it is off the table.
@@ -295,6 +317,9 @@ impl TableCursor {
         }
         self.index = None;
         self.partition = partition;
+        if let Ahead::Block(..) = self.ahead {
+            self.ahead = Ahead::Unknown;
+        }
         let Some(partition) = inner.partitions.get(partition) else {
             return Ok(false);
         };
@@ -316,16 +341,47 @@ impl TableCursor {
         // The old block holds on to the window, which could not be used again then.
         self.data.reset(DataBlock::empty());
         let is_cached = inner.has_cache() && self.window.read_ahead == ReadAhead::Adaptive;
-        let block = if is_cached && self.fill_left > 0 {
-            self.fill_left -= 1;
-            inner.data_block(handle, Fill::Yes)?
-        } else if let Some(block) = is_cached.then(|| inner.cached_data_block(handle)).flatten() {
+        let is_ahead = is_cached && !matches!(self.ahead, Ahead::Nothing);
+        let handle_at = |number| self.index.as_ref().and_then(|index| index.handle(number));
+        let known = match std::mem::take(&mut self.ahead) {
+            Ahead::Block(of, block) if of == number => Some(block),
+            _ => None,
+        };
+        let is_jump = known.is_none();
+        if is_ahead && is_jump {
+            (0..=2).for_each(|n| inner.prefetch(handle_at(number + n), Prefetch::Index));
+        }
+        let cached = known.or_else(|| is_cached.then(|| inner.cached_data_block(handle))?);
+        let is_hit = cached.is_some();
+        let block = if let Some(block) = cached {
             block
+        } else if is_cached && self.fill_left > 0 {
+            inner.read_data_block(handle, Fill::Yes)?
         } else {
             let contents = self.window.block(inner, handle)?;
             DataBlock::decode(inner.footer.version, contents)
                 .map_err(at(&inner.path, handle.offset))?
         };
+        self.fill_left = self.fill_left.saturating_sub(1);
+        if is_ahead {
+            if is_jump {
+                block.prefetch_keys();
+            }
+            self.ahead = Ahead::Unknown;
+        }
+        // Where one block is missing so will be the next.
+        if is_ahead && is_hit {
+            // A look-up waits for memory three times, one after the other, unless it was prepared:
+            // a step with each block before.
+            inner.prefetch(handle_at(number + 1), Prefetch::Block);
+            inner.prefetch(handle_at(number + 2), Prefetch::Block);
+            inner.prefetch(handle_at(number + 3), Prefetch::Index);
+            let next = handle_at(number + 1).and_then(|handle| inner.cached_data_block(handle));
+            if let Some(next) = next {
+                next.prefetch_entries();
+                self.ahead = Ahead::Block(number + 1, next);
+            }
+        }
         self.data.reset(block);
         Ok(true)
     }

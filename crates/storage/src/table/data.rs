@@ -43,6 +43,7 @@ use bytes::{Buf, Bytes};
 use super::block::{Block, BlockCursor, Decoded, Flaw};
 use super::position::{Position, common_prefix};
 use crate::Value;
+use crate::memtable::prefetch;
 
 /// What follows the offsets and tags: count, interval and flags.
 const TAIL_BYTES: usize = 6;
@@ -60,6 +61,9 @@ const SHARED_MIN: usize = 8;
 /// So many versions of a key are stepped over before a seek takes over, which costs as much as some
 /// dozens of them.
 const STEPS_MAX: usize = 16;
+
+/// So many cache lines are asked for at once: those of a block of the usual length.
+const PREFETCH_MAX: usize = 64;
 
 const TS_BYTES: usize = 8;
 const KIND_PUT: u64 = 0;
@@ -242,6 +246,27 @@ impl DataBlock {
     /// Returns the memory that the block takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.contents.len()
+    }
+
+    /// Has the processor fetch the offsets and tags, which whoever looks for a key needs first.
+    pub(crate) fn prefetch(&self) {
+        let offsets = self.contents.as_ptr().wrapping_add(self.entries_end as usize);
+        prefetch(offsets);
+        prefetch(offsets.wrapping_add(64));
+    }
+
+    /// Has the processor fetch the entries, all of which will be read.
+    pub(crate) fn prefetch_entries(&self) {
+        for at in (0..self.entries_end as usize).step_by(64).take(PREFETCH_MAX) {
+            prefetch(self.contents.as_ptr().wrapping_add(at));
+        }
+    }
+
+    /// Has the processor fetch the keys, for a search that would wait for one after the other.
+    pub(crate) fn prefetch_keys(&self) {
+        for number in 0..self.count().min(PREFETCH_MAX) {
+            prefetch(self.contents.as_ptr().wrapping_add(self.offset(number)));
+        }
     }
 
     /// Returns the contents, giving up the block.
