@@ -23,9 +23,11 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 const READ_AHEAD_BYTES_FIRST: usize = 16 << 10;
 
 /// How many blocks after a seek a cursor puts into the block cache: the range that a short scan
-/// reads is likely to be read again. What comes after them belongs to a long scan, which would only
-/// push out what others need.
-const FILL_BLOCKS: u32 = 8;
+/// reads is likely to be read again. What comes after them belongs to a long walk of one cursor,
+/// which would only push out what others need. A scan that comes in batches seeks anew for each,
+/// and reads less than this in one: with fewer, the blocks at the ends of batches would never be
+/// kept, and each pass over data that fits would read them again.
+const FILL_BLOCKS: u32 = 24;
 
 /// One entry of a table, borrowed from the cursor that is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
