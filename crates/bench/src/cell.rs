@@ -255,6 +255,10 @@ impl Workload {
         }
     }
 
+    fn scans(self) -> bool {
+        matches!(self, Workload::Scan(_) | Workload::ScanAll(_) | Workload::Ycsb(Mix::Scans))
+    }
+
     /// Whether a row of this role means anything in this workload.
     pub(crate) fn suits(self, role: Role, all_cells: bool) -> bool {
         let group = self.group();
@@ -268,7 +272,7 @@ impl Workload {
             Role::LogLimit => group == "commit",
             Role::MemoryLimit => match group {
                 "open" | "cold" => false,
-                "fill" | "hot" | "transaction" => all_cells || !matches!(self, Workload::Scan(_)),
+                "fill" | "hot" | "transaction" => all_cells || !self.scans(),
                 _ => all_cells,
             },
         }

@@ -10,9 +10,10 @@
 //! | `flushes_per_op` | cache flushes that the disk saw, whoever asked |
 //! | `device_reads_per_op` | reads that the disk served, whoever asked |
 //! | `read_bytes_per_op` | bytes that this process had the disk read |
-//! | `written_per_byte` | bytes this process wrote to disk, log included, for each byte of keys and values |
+//! | `written_per_byte` | bytes this process wrote, log included, for each byte of rows |
 //! | `write_calls_per_byte` | the same, as handed to system calls; mapped files have none |
 //! | `written_per_byte_settled` | as `written_per_byte`, background work afterwards included |
+//! | `device_written_per_byte` | what the disk was sent, whoever asked, with all that was left |
 //! | `disk_bytes`, `disk_bytes_peak` | space the store takes at the end, and at most |
 //! | `disk_bytes_settled` | the same once background work is done |
 //! | `space`, `space_peak`, `space_settled` | these, for each live byte of keys and values |
@@ -60,6 +61,7 @@ impl Figures {
             set("written_per_byte", per_byte(used.written_bytes));
             set("write_calls_per_byte", per_byte(used.write_call_bytes));
             set("written_per_byte_settled", per_byte(measured.written_bytes_settled));
+            set("device_written_per_byte", per_byte(measured.device_written_bytes));
         }
         let settled = disk.settled_bytes;
         set("disk_bytes", Some(disk.bytes as f64));

@@ -19,8 +19,8 @@ impl Json {
         Json::Object(fields.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
-    /// Reads a value that takes up the whole text. Of numbers, words and escapes it knows those that
-    /// [`Json`] writes, and of the rest what a results file cannot hold is an error.
+    /// Reads a value that takes up the whole text. Of numbers, words and escapes it knows those
+    /// that [`Json`] writes, and of the rest what a results file cannot hold is an error.
     pub(crate) fn parse(text: &str) -> Result<Json> {
         let mut reader = Reader { rest: text };
         let value = reader.value()?;

@@ -79,7 +79,7 @@ pub use crate::store::{
 pub fn main_with_args(prefix: &[&str], args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = std::iter::once(OsString::from("holm-bench")).chain(args);
     match Options::try_parse_from(args) {
-        Ok(options) => match run(prefix, options.settle()) {
+        Ok(options) => match run(prefix, options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -100,6 +100,7 @@ pub fn main_with_args(prefix: &[&str], args: impl IntoIterator<Item = OsString>)
 /// # Errors
 /// What prevents all measuring: unknown names, a directory that cannot be written.
 pub fn run(prefix: &[&str], options: Options) -> Result<bool> {
+    let options = options.settle();
     if let Some(Command::Compare(compare)) = &options.command {
         say(&compare.run()?)?;
         return Ok(true);

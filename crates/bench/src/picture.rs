@@ -6,8 +6,8 @@
 //!   scan/1        0.7 |==|    ^ target
 //! ```
 //!
-//! The scale is logarithmic, so that twice as fast and half as fast are equally long. The picture is
-//! SVG without scripts or fonts of its own; it has a ground to stand on, in light and in dark.
+//! The scale is logarithmic, so that twice as fast and half as fast are equally long. The picture
+//! is SVG without scripts or fonts of its own; it has a ground to stand on, in light and in dark.
 
 use std::fmt::Write;
 
@@ -24,9 +24,10 @@ const ROW_GAP: f64 = 9.0;
 const HEADER_HEIGHT: f64 = 62.0;
 const FOOTER_HEIGHT: f64 = 34.0;
 
-/// A millionth of the best peer is drawn like a thousandth of it.
-const RATIO_MIN: f64 = 1e-3;
-const RATIO_MAX: f64 = 1e3;
+/// Bars beyond these are cut off, and their numbers tell: one that is a thousand times slower would
+/// leave no room for the differences between all others.
+const RATIO_MIN: f64 = 0.05;
+const RATIO_MAX: f64 = 20.0;
 
 /// Colours of the ground, of text, of lines, of bars that are ahead and behind; then in the dark.
 const STYLE: &str = "\
@@ -80,9 +81,9 @@ impl Axis {
 
 /// Round numbers, three to each power of ten.
 fn ticks() -> Vec<f64> {
-    let powers = (-3..=3).map(|power| 10f64.powi(power));
+    let powers = (-2..=1).map(|power| 10f64.powi(power));
     let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power));
-    ticks.filter(|tick| *tick <= RATIO_MAX).collect()
+    ticks.filter(|tick| (RATIO_MIN..=RATIO_MAX).contains(tick)).collect()
 }
 
 /// Draws lines that have a ratio; `names` are those of the columns.
@@ -170,9 +171,11 @@ fn row(axis: &Axis, line: &Line, top: f64, height: f64) -> String {
 }
 
 fn legend(names: &[String]) -> String {
-    let scale = "logarithmic scale; blue: target";
+    let scale = format!(
+        "logarithmic scale, cut off at {RATIO_MIN} and {RATIO_MAX}; blue: what is aimed at"
+    );
     match names {
-        [_] | [] => scale.to_owned(),
+        [_] | [] => scale,
         names => format!("{scale}; from dark to pale: {}", escape(&names.join(", "))),
     }
 }
@@ -194,9 +197,9 @@ mod tests {
     fn the_axis_begins_and_ends_at_round_numbers() {
         for (ratios, ends) in [
             (vec![1.3], (0.5, 2.0)),
-            (vec![0.03, 3.0], (0.02, 5.0)),
+            (vec![0.06, 3.0], (0.05, 5.0)),
             (vec![0.5, 2.0], (0.5, 2.0)),
-            (vec![1e-3, 1e3], (1e-3, 1e3)),
+            (vec![1e-3, 1e3], (RATIO_MIN, RATIO_MAX)),
         ] {
             let axis = Axis::around(ratios.iter().copied());
             assert_eq!((axis.low, axis.high), ends, "{ratios:?}");

@@ -52,10 +52,16 @@ pub(crate) fn prepare(options: &Options, peer: &Peer, task: Task) -> Result<()> 
     sync_files(&options.dir)
 }
 
-fn sync_files(dir: &Path) -> Result<()> {
+/// Has the kernel write what it still holds of the files below a directory.
+pub(crate) fn sync_files(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.is_dir() { sync_files(&path)? } else { File::open(path)?.sync_all()? }
+        if path.is_dir() {
+            sync_files(&path)?;
+        } else if let Ok(file) = File::open(path) {
+            // One that cannot be opened was deleted by the store since.
+            file.sync_all()?;
+        }
     }
     Ok(())
 }

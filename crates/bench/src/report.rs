@@ -70,7 +70,7 @@ type Column = (&'static str, &'static str, fn(f64) -> String);
 
 /// All columns but those of every table. One that no row has a figure for is left out, and so is
 /// one that is the same for all: nobody aborts in a cell that only reads.
-const COLUMNS: [Column; 20] = [
+const COLUMNS: [Column; 21] = [
     ("p50", "p50_us", time),
     ("p95", "p95_us", time),
     ("p99", "p99_us", time),
@@ -84,6 +84,7 @@ const COLUMNS: [Column; 20] = [
     ("read B/op", "read_bytes_per_op", whole),
     ("written/B", "written_per_byte", ratio),
     ("at rest", "written_per_byte_settled", ratio),
+    ("device/B", "device_written_per_byte", ratio),
     ("disk", "disk_bytes", bytes),
     ("disk/live", "space", ratio),
     ("peak", "space_peak", ratio),

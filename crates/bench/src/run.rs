@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     pub(crate) used: Reading,
     /// Bytes written when what the cell caused was done with, too.
     pub(crate) written_bytes_settled: Option<u64>,
+    /// Bytes that the device was sent, until everything that is left of the cell was on it.
+    pub(crate) device_written_bytes: Option<u64>,
     pub(crate) memory: Memory,
     pub(crate) disk: Space,
     pub(crate) records: u64,
@@ -159,6 +161,8 @@ impl<'a> Runner<'a> {
         let mut warming = self.lane(self.counted(before * self.records), u64::MAX);
         warming.begin();
         operate::overwrite(batch, &mut *store.session()?, &mut warming, self.records)?;
+        // What the store has written so far is not to reach the device on this account.
+        prepare::sync_files(self.dir)?;
         let mut measured =
             self.on_one_thread(&*store, measured * self.records, &|session, lane| {
                 operate::overwrite(batch, session, lane, self.records)
@@ -251,6 +255,7 @@ impl<'a> Runner<'a> {
             writer: None,
             used,
             written_bytes_settled: None,
+            device_written_bytes: None,
             memory,
             disk: Space { bytes, peak_bytes: bytes, settled_bytes: None },
             records: self.records,
@@ -316,6 +321,7 @@ impl<'a> Runner<'a> {
             writer: (!writer.is_empty()).then(|| Outcome::of(&writer)),
             used,
             written_bytes_settled: None,
+            device_written_bytes: None,
             memory,
             disk,
             records: self.records,
@@ -327,9 +333,12 @@ impl<'a> Runner<'a> {
     fn settle(&self, store: &dyn Store, measured: &mut Measured) -> Result<()> {
         let before = self.meter.read(Some(store));
         store.settle()?;
+        prepare::sync_files(self.dir)?;
         let used = self.meter.read(Some(store)).since(before);
         let written = measured.used.written_bytes.zip(used.written_bytes);
         measured.written_bytes_settled = written.map(|(during, after)| during + after);
+        let device = measured.used.device_written_bytes.zip(used.device_written_bytes);
+        measured.device_written_bytes = device.map(|(during, after)| during + after);
         measured.disk.settled_bytes = Some(disk_bytes(self.dir)?);
         Ok(())
     }

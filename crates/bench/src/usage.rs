@@ -2,8 +2,8 @@
 //!
 //! Bytes are those of this process, as the kernel accounts for them in `/proc/self/io`: what is
 //! written counts when a page of a file becomes dirty, or when a direct write is sent; what is
-//! overwritten before it reaches the disk counts once. Reads and flushes of the device are the
-//! whole machine's, and only true on an otherwise quiet disk.
+//! overwritten before it reaches the disk counts once. Reads, writes and flushes of the device are
+//! the whole machine's, and only true on an otherwise quiet disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     pub(crate) flushes: Option<u64>,
     /// Reads that it has completed, whoever asked.
     pub(crate) device_reads: Option<u64>,
+    /// Bytes that it was sent to write, whoever asked.
+    pub(crate) device_written_bytes: Option<u64>,
     /// Syncs that the store says it made.
     pub(crate) fsyncs: Option<u64>,
     /// Bytes that this process had the device read.
@@ -63,15 +65,18 @@ impl Meter {
     }
 
     pub(crate) fn read(&self, store: Option<&dyn Store>) -> Reading {
-        // Documentation/block/stat.rst: the first field is "read I/Os", the sixteenth "flush I/Os".
+        // Documentation/block/stat.rst: the first field is "read I/Os", the seventh "write
+        // sectors", which have 512 bytes whatever the disk's have, the sixteenth "flush I/Os".
         let device = self.device.as_ref().and_then(|path| fs::read_to_string(path).ok());
-        let field = |index| device.as_ref()?.split_whitespace().nth(index)?.parse().ok();
+        let field =
+            |index| -> Option<u64> { device.as_ref()?.split_whitespace().nth(index)?.parse().ok() };
         let process = fs::read_to_string("/proc/self/io").ok();
         let counter = |name| labelled(process.as_ref()?, name);
         Reading {
             cpu: cpu_time(),
             flushes: field(15),
             device_reads: field(0),
+            device_written_bytes: field(6).map(|sectors| sectors * 512),
             fsyncs: store.and_then(Store::fsyncs),
             read_bytes: counter("read_bytes"),
             written_bytes: counter("write_bytes"),
@@ -87,6 +92,10 @@ impl Reading {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             flushes: difference(self.flushes, earlier.flushes),
             device_reads: difference(self.device_reads, earlier.device_reads),
+            device_written_bytes: difference(
+                self.device_written_bytes,
+                earlier.device_written_bytes,
+            ),
             fsyncs: difference(self.fsyncs, earlier.fsyncs),
             read_bytes: difference(self.read_bytes, earlier.read_bytes),
             written_bytes: difference(self.written_bytes, earlier.written_bytes),

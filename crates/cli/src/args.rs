@@ -3,10 +3,11 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, completions, delete, demo, export, get, import, inspect, kill_test, man, put, repair,
-    scan, shell, stats, verify,
+    bench, checkpoint, completions, delete, demo, export, get, import, inspect, kill_test, man,
+    put, repair, scan, shell, stats, verify,
 };
 use crate::output::Format;
+use crate::size::{self, Size};
 use crate::target::{DEFAULT_KEYSPACE, Target};
 
 /// A transactional key-value database.
@@ -43,6 +44,17 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", default_value = DEFAULT_KEYSPACE)]
     keyspace: String,
 
+    /// The memory that the database may take, as 64MiB or 1GiB.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        env = "HOLM_MEMORY",
+        default_value = "256MiB",
+        value_parser = size::memory
+    )]
+    memory: Size,
+
     /// Who reads the output.
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
     pub(crate) output: Format,
@@ -50,7 +62,8 @@ pub(crate) struct Global {
 
 impl Global {
     pub(crate) fn target(&self) -> Target {
-        Target { db: self.db.clone(), keyspace: self.keyspace.clone() }
+        let (db, keyspace) = (self.db.clone(), self.keyspace.clone());
+        Target { db, keyspace, memory_bytes: self.memory.0 }
     }
 }
 
@@ -67,6 +80,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Inspect(inspect::Args),
     Repair(repair::Args),
+    Checkpoint(checkpoint::Args),
     Bench(bench::Args),
     Demo(demo::Args),
     Completions(completions::Args),

@@ -10,6 +10,7 @@ pub(crate) mod shell;
 pub(crate) mod export;
 pub(crate) mod import;
 
+pub(crate) mod checkpoint;
 pub(crate) mod inspect;
 pub(crate) mod repair;
 pub(crate) mod stats;
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
         Command::Repair(args) => repair::run(context, args),
+        Command::Checkpoint(args) => checkpoint::run(context, args),
         Command::Bench(args) => bench::run(context, args),
         Command::Demo(args) => demo::run(context, args),
         Command::Completions(args) => completions::run(context, args),

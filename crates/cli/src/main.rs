@@ -20,6 +20,7 @@ mod form;
 mod lines;
 mod output;
 mod progress;
+mod size;
 mod table;
 mod victim;
 

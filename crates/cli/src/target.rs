@@ -14,6 +14,8 @@ pub(crate) const DEFAULT_KEYSPACE: &str = "default";
 pub(crate) struct Target {
     pub(crate) db: String,
     pub(crate) keyspace: String,
+    /// How much memory it may take.
+    pub(crate) memory_bytes: usize,
 }
 
 impl Target {
@@ -49,12 +51,14 @@ impl Target {
             let message = format!("{}: this is a file: give --db a directory", self.db);
             return Err(Failure::new(message));
         }
-        options.open(directory).map_err(|error| match error.as_storage() {
-            Some(storage::Error::NotADatabase { .. }) if is_empty(directory) => self.missing(),
-            Some(storage::Error::NotADatabase { .. }) => {
-                Failure::new(format!("{error}: name another directory with --db"))
+        options.memory(self.memory_bytes).open(directory).map_err(|error| {
+            match error.as_storage() {
+                Some(storage::Error::NotADatabase { .. }) if is_empty(directory) => self.missing(),
+                Some(storage::Error::NotADatabase { .. }) => {
+                    Failure::new(format!("{error}: name another directory with --db"))
+                }
+                _ => error.into(),
             }
-            _ => error.into(),
         })
     }
 

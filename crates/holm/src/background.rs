@@ -24,6 +24,15 @@ const COLLECT_EVERY: Duration = Duration::from_secs(1);
 /// How often compaction looks for what nobody has told it of, at most: garbage that has come of age.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
+/// Compactions that run at once, at most. Each keeps a processor busy, and the program wants some.
+const COMPACTION_THREADS_MAX: usize = 4;
+
+/// Returns how many threads compact: half of the processors.
+pub(crate) fn compaction_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, COMPACTION_THREADS_MAX)
+}
+
 /// What a thread is told.
 #[derive(Default)]
 struct Told {
@@ -97,16 +106,21 @@ impl Background {
             }
             db.flush_work();
         })?;
-        let compact =
-            spawn("holm-compact", &db.compact_signal, db, Some(COMPACT_EVERY), |db, _| {
-                while !db.is_stopping.load(Ordering::Relaxed) && db.compact_work() {}
-            })?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.extend([
-            (db.log_signal.clone(), log),
-            (db.flush_signal.clone(), flush),
-            (db.compact_signal.clone(), compact),
-        ]);
+        threads.extend([(db.log_signal.clone(), log), (db.flush_signal.clone(), flush)]);
+        for number in 0..compaction_threads() {
+            let signal = &db.compact_signals[number % db.compact_signals.len()];
+            let thread = spawn("holm-compact", signal, db, Some(COMPACT_EVERY), move |db, _| {
+                while !db.is_stopping.load(Ordering::Relaxed) && db.compact_work() {
+                    // Perhaps there is enough for another one.
+                    db.wake_compaction(number + 1);
+                }
+                if number == 0 {
+                    db.scrub_work();
+                }
+            })?;
+            threads.push((signal.clone(), thread));
+        }
         Ok(())
     }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
+use storage::compaction::Progress;
 use storage::{
     BulkTables, Checkpoint, Compacted, Engine, EngineStats, Error as StorageError, Recovery,
     Verified,
@@ -16,9 +17,9 @@ use transaction::{
     Durability, Error, Isolation, PendingCommit, Result, Shard, ShardStats, TransactionOptions,
 };
 
-use crate::background::{Background, Signal};
+use crate::background::{Background, Signal, compaction_threads};
 use crate::bulk::BulkLoad;
-use crate::keyspace::{Keyspace, check_name};
+use crate::keyspace::{Keyspace, KeyspaceOptions, check_name};
 use crate::options::{Environment, Options, random_id};
 use crate::retry::Retry;
 use crate::snapshot::{Snapshot, with_engine_key};
@@ -49,13 +50,19 @@ pub(crate) struct Inner {
     seeds: AtomicU64,
     pub(crate) log_signal: Arc<Signal>,
     pub(crate) flush_signal: Arc<Signal>,
-    pub(crate) compact_signal: Arc<Signal>,
+    pub(crate) compact_signals: Vec<Arc<Signal>>,
+    /// What may be read to check tables now, in bytes: grows with time.
+    scrub_bytes: AtomicU64,
+    /// Held while a keyspace is created.
+    creating: Mutex<()>,
     /// True while there are commits in flight that somebody polls for.
     pending: AtomicBool,
     /// True while there are acknowledged commits that are not on disk.
     unsynced: AtomicBool,
     /// What last kept a flush or a compaction from its end.
     background_error: RwLock<Option<String>>,
+    /// What was found to be wrong with a table that nobody had asked for.
+    damage: RwLock<Option<String>>,
     /// True once compactions shall come to an end.
     pub(crate) is_stopping: AtomicBool,
 }
@@ -73,6 +80,9 @@ pub struct Stats {
     pub visible: Timestamp,
     /// What last kept a flush or a compaction from its end, if none has come to it since.
     pub background_error: Option<String>,
+    /// What was found wrong, if anything was, when tables were checked in the background: restore a
+    /// copy, or see what `holm repair` could save.
+    pub damage: Option<String>,
 }
 
 /// Most bytes of log that commits without a promise keep from the disk: a few large writes' worth.
@@ -81,6 +91,13 @@ const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
 /// How long a log is left to be replayed by the next opening, in bytes: some ten milliseconds'
 /// worth. A longer one is written to tables when the database is closed.
 const LOG_BYTES_AT_CLOSE: u64 = 1 << 20;
+
+/// What is read to check tables between two looks at whether there is something to compact, in
+/// bytes: a few megabytes a second, a terabyte in some days.
+const SCRUB_BYTES_A_TURN: u64 = 16 << 20;
+
+/// What may gather of that, in bytes: more than the longest table.
+const SCRUB_BYTES_MAX: u64 = 1 << 30;
 
 impl Db {
     /// Opens the database in a directory, and creates it if there is none.
@@ -108,10 +125,13 @@ impl Db {
             seeds: AtomicU64::new(environment.seed),
             log_signal: Arc::default(),
             flush_signal: Arc::default(),
-            compact_signal: Arc::default(),
+            compact_signals: (0..compaction_threads()).map(|_| Arc::default()).collect(),
+            scrub_bytes: AtomicU64::new(0),
+            creating: Mutex::new(()),
             pending: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
             background_error: RwLock::default(),
+            damage: RwLock::default(),
             is_stopping: AtomicBool::new(false),
             environment,
         });
@@ -131,10 +151,31 @@ impl Db {
     /// # Errors
     /// `BadKeyspaceName`; as [`Transaction::commit`] when it is created.
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        self.keyspace_with(name, KeyspaceOptions::new())
+    }
+
+    /// Returns the keyspace of a name, and creates it with some options if there is none.
+    ///
+    /// ```
+    /// # let directory = std::env::temp_dir().join(format!("holm-tiered-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&directory);
+    /// # let db = holm::Db::open(&directory)?;
+    /// let events = db.keyspace_with("events", holm::KeyspaceOptions::new().tiered())?;
+    /// db.put(&events, "2026-11-25/1", "opened")?;
+    /// # drop((events, db));
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Db::keyspace`].
+    pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_name(name)?;
         if let Some(found) = self.find_keyspace(name) {
             return Ok(found);
         }
+        // One at a time: the tree of a number has to be there before anybody writes under it.
+        let _creating = self.inner.creating.lock().unwrap_or_else(PoisonError::into_inner);
         let catalogue = catalogue();
         let id = self.transact(|txn| {
             if let Some(id) = txn.get(&catalogue, name)? {
@@ -145,6 +186,11 @@ impl Db {
                 last = last.max(read_id(name, row?.value())?.0);
             }
             let id = KeyspaceId(last + 1);
+            // One that came to nothing may have left a tree of another style.
+            let style = self.inner.shard.engine().tree_style(id).unwrap_or_default();
+            if style != options.style {
+                self.inner.shard.engine().add_tree(id, options.style)?;
+            }
             txn.put(&catalogue, name, id.0.to_be_bytes())?;
             Ok(id)
         })?;
@@ -349,6 +395,7 @@ impl Db {
             engine: shard.engine().stats(),
             visible: shard.visible(),
             background_error: error.clone(),
+            damage: self.inner.damage.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -511,14 +558,55 @@ impl Inner {
         if engine.wants_flush() && engine.log_failure().is_none() {
             // Shown by `stats`; the next work tries again, and the log goes on meanwhile.
             let _ = self.note(self.shard.flush_sealed());
-            self.compact_signal.work();
+            self.wake_compaction(0);
         }
     }
 
     /// Carries out the compaction that is most needed; false if there is nothing to do, or it could
     /// not be done now.
     pub(crate) fn compact_work(&self) -> bool {
-        matches!(self.note(self.compact_next(self.wall_ms())), Ok(Compacted::Something))
+        let engine = self.shard.engine();
+        let mut done_bytes = 0;
+        let pace = |progress: Progress| {
+            let bytes = progress.read_bytes - done_bytes;
+            done_bytes = progress.read_bytes;
+            let rest = engine.compaction_rest(bytes);
+            if !rest.is_zero() && !self.is_stopping.load(Ordering::Relaxed) {
+                self.environment.clock.pause(rest);
+            }
+            self.stop_or_go()
+        };
+        let compacted = engine.compact_next(self.wall_ms(), pace);
+        matches!(self.note(compacted.map_err(Error::from)), Ok(Compacted::Something))
+    }
+
+    /// Wakes a thread that compacts, if there is one of that number.
+    pub(crate) fn wake_compaction(&self, number: usize) {
+        if let Some(signal) = self.compact_signals.get(number) {
+            signal.work();
+        }
+    }
+
+    /// Checks tables that were not read for long, so slowly that nobody notices.
+    pub(crate) fn scrub_work(&self) {
+        let allowed = self.scrub_bytes.load(Ordering::Relaxed) + SCRUB_BYTES_A_TURN;
+        let left = match self.shard.engine().scrub_next(allowed) {
+            Ok((bytes, true)) => allowed - bytes,
+            Ok((_, false)) => allowed.min(SCRUB_BYTES_MAX),
+            Err(error) => {
+                let mut damage = self.damage.write().unwrap_or_else(PoisonError::into_inner);
+                *damage = Some(error.to_string());
+                0
+            }
+        };
+        self.scrub_bytes.store(left, Ordering::Relaxed);
+    }
+
+    fn stop_or_go(&self) -> ControlFlow<()> {
+        match self.is_stopping.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     /// Compacts until there is nothing to do any more at the given wall time.
@@ -532,11 +620,7 @@ impl Inner {
     }
 
     fn compact_next(&self, now_ms: u64) -> Result<Compacted> {
-        let pace = |_| match self.is_stopping.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
-        Ok(self.shard.engine().compact_next(now_ms, pace)?)
+        Ok(self.shard.engine().compact_next(now_ms, |_| self.stop_or_go())?)
     }
 
     /// Keeps what went wrong beside the program, for it to see.

@@ -8,6 +8,7 @@ use base::limits::KEYSPACE_NAME_BYTES_MAX;
 use base::range::prefix_end;
 use base::{KeyRange, KeyspaceId};
 use bytes::Bytes;
+use storage::version::Style;
 use transaction::{Error, Result};
 
 /// A keyspace of an open database. Cheap to clone.
@@ -33,6 +34,27 @@ impl Keyspace {
             None => prefix_end(&self.id.prefix()),
         };
         KeyRange { start: self.key(&range.start), end: end.map(Bytes::from) }
+    }
+}
+
+/// What a keyspace is made like. What exists already stays as it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyspaceOptions {
+    pub(crate) style: Style,
+}
+
+impl KeyspaceOptions {
+    /// The defaults: compacted in levels, in one tree with all other keyspaces.
+    pub fn new() -> KeyspaceOptions {
+        KeyspaceOptions::default()
+    }
+
+    /// Gives it a tree of its own that merges tables of similar size: each row is written fewer
+    /// times, and takes more space until its versions meet. For what is written much more than it
+    /// is read: events, logs, measurements.
+    pub fn tiered(mut self) -> KeyspaceOptions {
+        self.style = Style::Tiered;
+        self
     }
 }
 

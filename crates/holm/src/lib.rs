@@ -60,11 +60,13 @@ pub use base::{KeyRange, Timestamp};
 pub use bulk::BulkLoad;
 pub use bytes::Bytes;
 pub use db::{Db, Stats};
-pub use keyspace::Keyspace;
+pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{Environment, Options};
 pub use snapshot::{Scan, Snapshot};
 pub use storage::compaction::CompactionOptions;
 pub use storage::table::{Compression, TableOptions};
-pub use storage::{Checkpoint, EngineStats, Error as StorageError, LevelStats, Recovery, Verified};
+pub use storage::{
+    CacheStats, Checkpoint, EngineStats, Error as StorageError, LevelStats, Recovery, Verified,
+};
 pub use transaction::{Transaction, TransactionBuilder};
 pub use watch::{Watch, WatchFrom};

@@ -153,6 +153,8 @@ pub struct Engine {
     debt_hint: AtomicU64,
     /// What kept the last flush from succeeding, if it did not.
     flush_error: Mutex<Option<String>>,
+    /// The table that was checked in the background last.
+    scrubbed: AtomicU64,
     is_closed: AtomicBool,
 }
 

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(check(&["a", "m"], Some(("a", "k")), &["z"]), "free");
         assert_eq!(check(&["l"], None, &["z"]), "Read l");
         assert_eq!(check(&[], None, &["k"]), "Wrote k");
-        assert_eq!(check(&[], Some(("a", "k\0")), &["z"]), "Scanned(a..k\\0) k");
+        assert_eq!(check(&[], Some(("a", "k\0")), &["z"]), "Scanned(a..k\\x00) k");
         assert_eq!(check(&[], Some(("l", "z")), &["z"]), "Scanned(l..z) l");
     }
 

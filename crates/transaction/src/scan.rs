@@ -28,7 +28,7 @@ use crate::write_set::WriteSet;
 /// Rows in the first batch: most scans that stop early take a few.
 const BATCH_ROWS_MIN: usize = 16;
 /// Rows in later batches, at most: beyond this the shared buffer costs nothing any more.
-const BATCH_ROWS_MAX: usize = 256;
+const BATCH_ROWS_MAX: usize = 512;
 /// Bytes after which a batch is closed: rows that are kept hold their whole batch in memory.
 const BATCH_BYTES: usize = 64 << 10;
 

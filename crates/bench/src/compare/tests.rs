@@ -66,6 +66,27 @@ get/1 holm-norow  fjall-plain    200           50   0.25           -      -     
 }
 
 #[test]
+fn some_cells_are_also_held_against_their_own_kind() {
+    let file = results(
+        "kind",
+        "scan-all/1",
+        &[
+            ("lmdb", "peer", 200.0, Some(1.0)),
+            ("rocksdb", "peer", 50.0, Some(0.25)),
+            ("surrealkv", "peer", 80.0, Some(0.4)),
+            ("holm", "ours", 120.0, Some(0.6)),
+        ],
+    );
+    let drawn = compare(vec![file]).run().unwrap();
+    let expected = "\
+cell            best peer  ops/s  Holm  ratio  target
+scan-all/1           lmdb    200   120   0.60       -
+scan-all/1 LSM  surrealkv     80   120   1.50    1.00
+";
+    assert_eq!(drawn, expected);
+}
+
+#[test]
 fn markdown_has_every_store() {
     let file = results(
         "markdown",
@@ -86,7 +107,7 @@ fn a_file_that_is_none_of_results_is_named() {
 
 #[test]
 fn targets_are_of_cells_that_exist() {
-    for (name, _) in TARGETS {
+    for (name, _) in TARGETS.into_iter().chain(TARGETS_OF_LOG_STRUCTURED) {
         assert!(Cell::all().iter().any(|cell| cell.name() == name), "{name}");
     }
 }

@@ -13,6 +13,8 @@
 //! takes no part where a read and a write belong together. fjall has no grouped commit: the sync
 //! happens under its serialization lock, or that of its journal.
 
+use std::time::{Duration, Instant};
+
 use ::fjall::config::{HashRatioPolicy, PinningPolicy};
 use ::fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OptimisticTxDatabase,
@@ -79,6 +81,21 @@ fn persist(setup: &Setup<'_>) -> PersistMode {
     }
 }
 
+/// How long fjall has to be idle to count as settled. It does not say what it still has to do, only
+/// what it does, and begins the next step within milliseconds of the last.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Waits until nothing is flushed or compacted.
+fn settle(database: &Database) {
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < IDLE {
+        std::thread::sleep(Duration::from_millis(5));
+        if database.outstanding_flushes() > 0 || database.active_compactions() > 0 {
+            idle_since = Instant::now();
+        }
+    }
+}
+
 /// Flushes the memtable and merges everything.
 fn compact(keyspace: &Keyspace) -> Result<()> {
     keyspace.rotate_memtable_and_wait()?;
@@ -94,6 +111,11 @@ impl Fjall {
 impl Store for Fjall {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(self))
+    }
+
+    fn settle(&self) -> Result<()> {
+        settle(self.database.inner());
+        Ok(())
     }
 
     fn compact(&self) -> Result<()> {
@@ -166,6 +188,11 @@ impl Plain {
 impl Store for Plain {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(self))
+    }
+
+    fn settle(&self) -> Result<()> {
+        settle(&self.database);
+        Ok(())
     }
 
     fn compact(&self) -> Result<()> {

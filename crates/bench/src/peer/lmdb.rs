@@ -10,9 +10,11 @@
 //! nothing keeps pages in order, and a power cut can take the whole database: `lmdb-map` shows what
 //! that would bring, and no ratio is taken to it where nothing is synced.
 //!
-//! Read transactions keep their reader slot per thread. Cold reads of single keys switch the
-//! kernel's read-ahead off. The memory limit does not apply: the page cache is its cache, and in
-//! cold cells the runner keeps as much of the map in memory as the others have for theirs.
+//! Read transactions keep their reader slot per thread. Cold reads switch the kernel's read-ahead
+//! off, scans too: records came in random order, so neighbours in key order are none in the file,
+//! and with memory for a tenth of it what was read ahead is gone before it is used. The memory
+//! limit does not apply: the page cache is its cache, and in cold cells the runner keeps as much of
+//! the map in memory as the others have for theirs.
 
 use std::ops::Bound::{Included, Unbounded};
 
@@ -20,7 +22,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 
 use crate::peer::{Peer, Role};
-use crate::store::{Access, Change, Durability, Reader, Result, Row, Session, Setup, Store};
+use crate::store::{Change, Durability, Reader, Result, Row, Session, Setup, Store};
 
 pub(crate) const PEER: Peer = Peer {
     name: "lmdb",
@@ -55,7 +57,7 @@ fn open(setup: &Setup<'_>, writes_map: bool) -> Result<Box<dyn Store>> {
     if setup.durability == Durability::None {
         flags |= EnvFlags::NO_SYNC;
     }
-    if setup.access == Access::ColdPoints {
+    if setup.is_cold() {
         flags |= EnvFlags::NO_READ_AHEAD;
     }
     // SAFETY: the runner opens the store once at a time, in a directory of its own that no other

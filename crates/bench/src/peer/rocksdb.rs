@@ -7,9 +7,9 @@
 //! Fair settings: no compression; all the memory as a hyper-clock block cache, to which the write
 //! buffers (64 MiB, or a quarter of the memory) are charged, so that whichever needs it has it;
 //! Bloom filters of 10 bits and indexes outside of it, hash indexes in data blocks, no pipelined
-//! writes (10 % slower on two cores); blob files for large values. Blind puts and batches go straight to the
-//! database, which is a transaction of its own that the conflict check of the others sees;
-//! read-modify-write uses an optimistic transaction with `get_for_update`.
+//! writes (10 % slower on two cores); blob files for large values. Blind puts and batches go
+//! straight to the database, which is a transaction of its own that the conflict check of the
+//! others sees; read-modify-write uses an optimistic transaction with `get_for_update`.
 //!
 //! Built only with the feature `rocksdb`: it needs a C++ compiler and libclang, and minutes.
 

@@ -5,11 +5,12 @@
 //! write-ahead log that covers it. Unsynced commits use `Durability::Eventual`.
 //!
 //! Fair settings: `wal_preallocation`, zeros written ahead of the log, without which durable
-//! commits are a quarter to a half slower; memtables of 64 MiB or a quarter of the memory, the rest of the memory as block
-//! cache, no compression, and blocks of 16 KiB, which read and scan faster here than 4 KiB; its
-//! default of 64 KiB scans faster still and reads slower. It installs no `affinitypool` itself, and
-//! neither does this, so a sync runs on the thread that commits. Threads block on the commit with
-//! `Runtime::block_on`; lanes are tasks of one runtime, which is how its own users drive it.
+//! commits are a quarter to a half slower; memtables of 64 MiB or a quarter of the memory, the rest
+//! of the memory as block cache, no compression, and blocks of 16 KiB, which read and scan faster
+//! here than 4 KiB; its default of 64 KiB scans faster still and reads slower. It installs no
+//! `affinitypool` itself, and neither does this, so a sync runs on the thread that commits. Threads
+//! block on the commit with `Runtime::block_on`; lanes are tasks of one runtime, which is how its
+//! own users drive it.
 
 use std::sync::Arc;
 

@@ -3,9 +3,9 @@
 //! Nothing is locked and nothing is written, so a database that is open elsewhere, or that is too
 //! damaged to be opened, can be looked at. What is being written meanwhile may look unfinished.
 
-mod checkpoint;
 mod log;
 mod manifest;
+mod tables;
 
 use std::path::PathBuf;
 
@@ -37,8 +37,8 @@ pub(crate) struct Args {
 enum What {
     /// The write-ahead log: a line for each transaction that a crash now would replay.
     Wal,
-    /// The tables of the last checkpoint, block by block.
-    Checkpoint,
+    /// Tables, block by block: one file, or all that the database uses.
+    Table,
     /// The manifest: which files make up the database.
     Manifest,
 }
@@ -46,7 +46,7 @@ enum What {
 pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     match args.what {
         What::Wal => log::run(context, args.file.as_deref(), args.writes),
-        What::Checkpoint => checkpoint::run(context, args.file.as_deref()),
+        What::Table => tables::run(context, args.file.as_deref()),
         What::Manifest => manifest::run(context, args.file.as_deref()),
     }
 }

@@ -1,6 +1,6 @@
 //! `holm stats`.
 
-use holm::{Db, Stats};
+use holm::{CacheStats, Db, Stats};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -9,7 +9,11 @@ use crate::table::{self, grouped};
 
 /// Shows sizes and counts of the database.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also counts the rows of each keyspace, which reads all of them.
+    #[arg(long)]
+    count: bool,
+}
 
 /// Rows and bytes of one keyspace.
 struct KeyspaceSize {
@@ -19,9 +23,9 @@ struct KeyspaceSize {
     value_bytes: u64,
 }
 
-pub(crate) fn run(context: &mut Context, _: Args) -> Result {
+pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     let db = context.target.open()?;
-    let keyspaces = sizes(&db)?;
+    let keyspaces = if args.count { sizes(&db)? } else { Vec::new() };
     let stats = db.stats();
     if context.output.is_json() {
         let keyspaces: Vec<Value> = keyspaces
@@ -36,15 +40,35 @@ pub(crate) fn run(context: &mut Context, _: Args) -> Result {
             })
             .collect();
         let mut object = json(&stats);
-        object["keyspaces"] = keyspaces.into();
+        if args.count {
+            object["keyspaces"] = keyspaces.into();
+        }
         return context.output.json(&object);
     }
     let rows = keyspaces.into_iter().map(|size| {
         let bytes = [size.key_bytes, size.value_bytes].map(table::bytes);
         [vec![size.name, grouped(size.rows)], bytes.to_vec()].concat()
     });
-    context.output.line(&table::numbers(&["keyspace", "rows", "keys", "values"], rows))?;
-    context.output.line("")?;
+    if args.count {
+        context.output.line(&table::numbers(&["keyspace", "rows", "keys", "values"], rows))?;
+        context.output.line("")?;
+    }
+    if !stats.engine.levels.is_empty() {
+        let header = ["tree", "level", "runs", "tables", "bytes", "versions", "tombstones"];
+        let levels = stats.engine.levels.iter().map(|level| {
+            vec![
+                level.tree.to_string(),
+                level.level.to_string(),
+                level.runs.to_string(),
+                level.tables.to_string(),
+                table::bytes(level.bytes),
+                grouped(level.entries),
+                grouped(level.tombstones),
+            ]
+        });
+        context.output.line(&table::numbers(&header, levels))?;
+        context.output.line("")?;
+    }
     context.output.line(&table::pairs(lines(&stats)))
 }
 
@@ -70,12 +94,26 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("newest commit", format!("@{}", stats.visible)),
         ("oldest readable", format!("@{}", engine.oldest_readable)),
-        ("memory", table::bytes(engine.memory_bytes())),
+        ("memory", {
+            let budget = table::bytes(engine.memory_budget_bytes as u64);
+            format!("{} of {budget}", table::bytes(engine.memory_bytes()))
+        }),
+        ("hot rows", cache(&engine.row_cache)),
+        ("blocks", cache(&engine.block_cache)),
+        ("indexes and filters", table::bytes(engine.metadata_bytes as u64)),
         ("keys in memtables", grouped(engine.memtable_keys as u64)),
         ("log to replay", table::bytes(engine.log_bytes)),
         ("log segments", engine.wal.segments.to_string()),
         ("tables", table::bytes(engine.table_bytes())),
         ("in tables up to", format!("@{}", engine.checkpoint_ts)),
+        ("runs to ask for a key", engine.read_amplification().to_string()),
+        ("bytes written a byte", ratio(engine.write_amplification())),
+        ("bytes kept a byte", ratio(engine.space_amplification())),
+        ("to be compacted", table::bytes(engine.debt_bytes)),
+        ("commits slowed down", {
+            let time = std::time::Duration::from_nanos(engine.delayed_ns);
+            format!("{}, for {time:.1?} together", grouped(engine.delayed))
+        }),
         ("closed cleanly", if recovery.clean { "yes" } else { "no" }.to_string()),
         ("replayed from log", format!("{} transactions", grouped(recovery.replayed))),
         ("torn bytes cut off", grouped(recovery.torn_bytes)),
@@ -83,13 +121,37 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
     if let Some(error) = &stats.background_error {
         lines.push(("last flush or compaction failed", error.clone()));
     }
+    if let Some(damage) = &stats.damage {
+        lines.push(("damage was found", damage.clone()));
+    }
     lines
+}
+
+fn cache(stats: &CacheStats) -> String {
+    let (used, asked) = (table::bytes(stats.bytes), stats.hits + stats.misses);
+    let share = 100 * stats.hits / asked.max(1);
+    format!("{used}, {share} % of {} found", table::count(asked, "read"))
+}
+
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_string(), |ratio| format!("{ratio:.2}"))
+}
+
+fn cache_json(stats: &CacheStats) -> Value {
+    json!({
+        "bytes": stats.bytes,
+        "capacity_bytes": stats.capacity_bytes,
+        "entries": stats.entries,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "evictions": stats.evictions,
+    })
 }
 
 /// Returns sizes and counts as a JSON object.
 pub(crate) fn json(stats: &Stats) -> Value {
     let (engine, recovery, transactions) = (&stats.engine, &stats.recovery, &stats.transactions);
-    json!({
+    let mut object = json!({
         "newest_commit": stats.visible.raw(),
         "oldest_readable": engine.oldest_readable.raw(),
         "memory_bytes": engine.memory_bytes(),
@@ -110,5 +172,44 @@ pub(crate) fn json(stats: &Stats) -> Value {
             "torn_bytes": recovery.torn_bytes,
             "orphans": recovery.orphans,
         },
-    })
+    });
+    object["memory"] = json!({
+        "memory_budget_bytes": engine.memory_budget_bytes,
+        "memtable_bytes": engine.memtable_bytes,
+        "sealed_memtables": engine.sealed,
+        "row_cache": cache_json(&engine.row_cache),
+        "block_cache": cache_json(&engine.block_cache),
+        "metadata_bytes": engine.metadata_bytes,
+        "table_reads": engine.table_reads.reads,
+        "table_read_bytes": engine.table_reads.read_bytes,
+        "filter_negatives": engine.table_reads.filter_negatives,
+        "filter_false_positives": engine.table_reads.filter_false_positives,
+    });
+    object["tables"] = json!({
+        "flushes": engine.flushes,
+        "flushed_bytes": engine.flushed_bytes,
+        "compactions": engine.compactions,
+        "moves": engine.moves,
+        "compaction_read_bytes": engine.compaction_read_bytes,
+        "compaction_written_bytes": engine.compaction_written_bytes,
+        "debt_bytes": engine.debt_bytes,
+        "delayed_commits": engine.delayed,
+        "delayed_ns": engine.delayed_ns,
+        "user_bytes": engine.user_bytes,
+        "write_amplification": engine.write_amplification(),
+        "space_amplification": engine.space_amplification(),
+        "read_amplification": engine.read_amplification(),
+        "scrubbed_bytes": engine.scrubbed_bytes,
+        "damage": stats.damage,
+        "levels": engine.levels.iter().map(|level| json!({
+            "tree": level.tree,
+            "level": level.level,
+            "runs": level.runs,
+            "tables": level.tables,
+            "bytes": level.bytes,
+            "versions": level.entries,
+            "tombstones": level.tombstones,
+        })).collect::<Vec<_>>(),
+    });
+    object
 }

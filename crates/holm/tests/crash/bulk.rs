@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use env::{CrashMode, ManualClock, SimDisk};
-use holm::{Db, Environment, Error, Options, WatchFrom};
+use holm::{Db, Environment, Error, KeyspaceOptions, Options, WatchFrom};
 
 use crate::world::{open, tiny};
 
@@ -260,4 +260,52 @@ fn others_commit_while_a_load_is_written() {
     drop((rows, other));
     db.close().unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A keyspace with a tree of its own beside one that has none: nothing gets into the wrong one,
+/// whatever is flushed, compacted, loaded, crashed and opened again.
+#[test]
+fn a_tiered_keyspace_keeps_to_its_own_tree() {
+    let (mut disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
+    let mut expected = std::collections::BTreeMap::new();
+    for round in 0..12_u32 {
+        let db = open(&disk, &clock, &tiny()).unwrap();
+        let before = db.keyspace("before").unwrap();
+        let events = db.keyspace_with("events", KeyspaceOptions::new().tiered()).unwrap();
+        let after = db.keyspace("after").unwrap();
+        for n in 0..80 {
+            let number = (n * 37 + round * 11) % 200;
+            for space in [&before, &events, &after] {
+                let content = format!("{} {}", space.name(), value(number + round));
+                db.put(space, key(number), &content).unwrap();
+                expected.insert((space.name().to_owned(), key(number)), content);
+            }
+        }
+        db.transact(|txn| txn.delete(&events, key(round))).unwrap();
+        expected.remove(&("events".to_owned(), key(round)));
+        db.maintain();
+        clock.advance(100);
+        if round % 3 == 1 {
+            db.flush().unwrap();
+            db.compact().unwrap();
+        }
+        let levels = db.stats().engine.levels;
+        let trees: std::collections::BTreeSet<u32> = levels.iter().map(|at| at.tree).collect();
+        assert_eq!(trees.into_iter().collect::<Vec<_>>(), [0, 2], "round {round}");
+        assert!(levels.iter().all(|at| at.tree == 0 || at.level == 0), "a tiered tree has runs");
+        let crashed = disk.crash(CrashMode::LoseUnsynced);
+        drop((before, events, after, db));
+        disk = crashed;
+        let db = open(&disk, &clock, &tiny()).unwrap();
+        let mut found = std::collections::BTreeMap::new();
+        for space in db.keyspaces() {
+            for row in db.snapshot().scan(&space, ..) {
+                let row = row.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                found.insert((space.name().to_owned(), text(row.key())), text(row.value()));
+            }
+        }
+        assert_eq!(found, expected, "round {round}");
+        db.verify().unwrap();
+    }
 }

@@ -14,11 +14,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use base::KeyspaceId;
+
 use super::Engine;
 use crate::compaction::{self, Choice, Failed, InProgress, Plan, Progress, Shape};
 use crate::error::Result;
 use crate::manifest::Edit;
 use crate::sync::{Ordering, lock};
+use crate::version::{Style, TreeId};
 
 /// What is being compacted.
 #[derive(Default)]
@@ -79,6 +82,34 @@ impl Engine {
         self.tables.remove_obsolete();
         self.debt_hint.store(self.debt_bytes(), Ordering::Relaxed);
         done
+    }
+
+    /// Gives a keyspace a tree of its own, compacted as `style` says. To be called before anything is
+    /// written to the keyspace: what is in another tree would not be found any more.
+    ///
+    /// # Errors
+    /// The system's errors: nothing has changed then.
+    ///
+    /// # Durability
+    /// The tree survives a crash once this returns.
+    pub fn add_tree(&self, keyspace: KeyspaceId, style: Style) -> Result<()> {
+        let tree = TreeId(keyspace.0);
+        assert_ne!(tree, TreeId::DEFAULT, "the default tree is everybody's");
+        let mut manifest = lock(&self.manifest);
+        let edit = Edit { styles: vec![(tree, style)], ..Edit::default() };
+        manifest.apply(&edit)?;
+        let version = Arc::new(self.view.load().version.apply(&edit, Vec::new()));
+        let _install = lock(&self.install);
+        let view = self.view.load_full();
+        self.view.store(Arc::new(view.with_version(version)));
+        Ok(())
+    }
+
+    /// Returns how the tree is compacted that a keyspace has of its own, if it has one.
+    pub fn tree_style(&self, keyspace: KeyspaceId) -> Option<Style> {
+        let view = self.view.load();
+        let tree = view.version.tree(TreeId(keyspace.0)).filter(|tree| tree.id != TreeId::DEFAULT);
+        tree.map(|tree| tree.style)
     }
 
     /// Returns the bytes that have to be compacted before all is well.

@@ -39,6 +39,10 @@ const DEBT_SOFT_MEMTABLES: f64 = 8.0;
 /// Debt at which writers are slowed down fully, in memtables.
 const DEBT_HARD_MEMTABLES: f64 = 32.0;
 
+/// What a compaction reads in a second that nobody waits for, in bytes: a tenth of what it could,
+/// and still more than any program brings for long.
+const COMPACTION_BYTES_PER_S: u64 = 64 << 20;
+
 /// Returns the pressure of something between two bounds.
 fn pressure(value: f64, soft: f64, hard: f64) -> f64 {
     ((value - soft) / (hard - soft)).clamp(0.0, 1.0)
@@ -69,6 +73,17 @@ impl Engine {
             self.counters.delayed_ns.fetch_add(delay.as_nanos() as u64, Ordering::Relaxed);
         }
         delay
+    }
+
+    /// Returns how long a compaction should rest after so many bytes, so that it stays below those
+    /// who wait for an answer. Not at all once there is debt: then it is what they wait for.
+    pub fn compaction_rest(&self, bytes: u64) -> Duration {
+        let memtable_bytes = self.memory.memtable_bytes as u64;
+        let debt = self.debt_hint.load(Ordering::Relaxed);
+        if debt > memtable_bytes || self.wants_flush() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / COMPACTION_BYTES_PER_S)
     }
 
     /// Returns about where the log's next record begins, without a lock.

@@ -222,6 +222,7 @@ pub(super) fn open(
         log_next: AtomicU64::new(wal.next().0),
         debt_hint: AtomicU64::new(0),
         flush_error: Mutex::new(None),
+        scrubbed: AtomicU64::new(0),
         is_closed: AtomicBool::new(false),
         wal,
     };

@@ -14,6 +14,7 @@ pub(super) struct Counters {
     pub(super) sealed: AtomicU64,
     pub(super) user_bytes: AtomicU64,
     pub(super) bulk_rows: AtomicU64,
+    pub(super) scrubbed_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) flushed_bytes: AtomicU64,
     pub(super) compactions: AtomicU64,
@@ -71,6 +72,8 @@ pub struct EngineStats {
     pub table_reads: TableCounts,
     /// Rows that bulk loads brought.
     pub bulk_rows: u64,
+    /// Bytes of tables that were checked in the background.
+    pub scrubbed_bytes: u64,
     /// Bytes of keys and values that were committed.
     pub user_bytes: u64,
     /// The oldest timestamp that can be read.
@@ -188,6 +191,7 @@ impl Engine {
             metadata_bytes: view.version.tables().map(|table| table.table().metadata_bytes()).sum(),
             table_reads: self.tables.stats.counts(),
             bulk_rows: get(&counters.bulk_rows),
+            scrubbed_bytes: get(&counters.scrubbed_bytes),
             user_bytes: get(&counters.user_bytes),
             oldest_readable: self.pins.floor(),
         }

@@ -11,8 +11,8 @@ use crate::compaction::{NewTable, PROGRESS_BYTES, RunOptions};
 use crate::directory::{Directory, table_name};
 use crate::error::{Error, Result};
 use crate::manifest::{State, TableMeta};
-use crate::sync::{AtomicU64, Ordering};
-use crate::table::{BlockCache, Table, TableContext, TableOptions, TableStats};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::table::{BlockCache, Compression, Table, TableContext, TableOptions, TableStats};
 use crate::version::{Graveyard, LEVELS, Version};
 
 /// Share of the memory that indexes and filters of the last level may take, as a divisor. Beyond
@@ -35,6 +35,8 @@ pub(super) struct TableStore {
     pub(super) stats: Arc<TableStats>,
     /// The length of all live tables, about.
     live_bytes: AtomicU64,
+    /// Whether the last level has others between it and level 0.
+    has_cold_level: AtomicBool,
     pub(super) graveyard: Arc<Graveyard>,
 }
 
@@ -54,6 +56,7 @@ impl TableStore {
             blocks: Arc::new(BlockCache::new(memory.block_cache_bytes)),
             stats: Arc::default(),
             live_bytes: AtomicU64::new(state.tables.values().map(|table| table.bytes).sum()),
+            has_cold_level: AtomicBool::new(false),
             graveyard: Arc::default(),
         }
     }
@@ -80,12 +83,17 @@ impl TableStore {
         Ok(NewTable { number, file, path })
     }
 
-    /// Returns how tables are written now.
+    /// Returns how tables are written now. What comes to the last level is compressed harder once
+    /// there are levels above it that keep what is warm, and if anything is compressed at all.
     pub(super) fn run_options(&self, watermark: Timestamp) -> RunOptions {
+        let is_cold = self.has_cold_level.load(Ordering::Relaxed)
+            && self.options.compression == Compression::Lz4;
         RunOptions {
             watermark,
             table: self.options.clone(),
-            coldest_table: None,
+            // Of what is read and written least, space counts more than time.
+            coldest_table: is_cold
+                .then(|| TableOptions { compression: Compression::Zstd, ..self.options.clone() }),
             progress_bytes: PROGRESS_BYTES,
         }
     }
@@ -127,6 +135,9 @@ impl TableStore {
             metadata += table.table().metadata_bytes();
         }
         self.live_bytes.store(bytes, Ordering::Relaxed);
+        let warm = version.trees().iter().flat_map(|tree| &tree.levels[1..LEVELS - 1]);
+        let has_cold_level = warm.map(|level| level.runs.len()).sum::<usize>() > 0;
+        self.has_cold_level.store(has_cold_level, Ordering::Relaxed);
         self.blocks.set_capacity(self.memory.block_cache_bytes.saturating_sub(metadata));
     }
 

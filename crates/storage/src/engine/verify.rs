@@ -1,6 +1,7 @@
 //! Reading everything on disk to check it: every block of every table, every record of the log.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use env::Disk;
 
@@ -8,8 +9,9 @@ use super::{Engine, each_write};
 use crate::directory::{Directory, TABLES_FOLDER, table_name};
 use crate::error::{Error, Result};
 use crate::manifest::{MANIFEST_NAME, Manifest, TableMeta};
-use crate::sync::lock;
+use crate::sync::{Ordering, lock};
 use crate::table::Table;
+use crate::version::LiveTable;
 use crate::wal;
 
 /// What [`Engine::verify`] read.
@@ -53,6 +55,32 @@ impl Engine {
         let _files = lock(&self.files);
         self.verify_log(&mut verified)?;
         Ok(verified)
+    }
+
+    /// Reads the table that was checked longest ago and checks it, if it is not longer than
+    /// `bytes_max`. Returns its length, which is 0 if there are no tables, and whether it was read.
+    ///
+    /// # Errors
+    /// `Damaged` for the first thing that is wrong.
+    pub fn scrub_next(&self, bytes_max: u64) -> Result<(u64, bool)> {
+        let view = self.view.load_full();
+        let last = self.scrubbed.load(Ordering::Relaxed);
+        let number_of = |table: &&Arc<LiveTable>| table.meta.number;
+        let tables = || view.version.tables();
+        let next = tables().filter(|table| table.meta.number > last).min_by_key(number_of);
+        let Some(table) = next.or_else(|| tables().min_by_key(number_of)) else {
+            return Ok((0, false));
+        };
+        let bytes = table.meta.bytes;
+        if bytes > bytes_max {
+            return Ok((bytes, false));
+        }
+        // Noted first: one that is damaged shall not keep the others from their turn.
+        self.scrubbed.store(table.meta.number, Ordering::Relaxed);
+        self.counters.scrubbed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (disk, path) = (&**self.directory.disk(), self.directory.path());
+        verify_table(disk, path, &table.meta, &mut Verified::default())?;
+        Ok((bytes, true))
     }
 
     /// Reads the log from where it is needed. What lies beyond what is durable may be about to be

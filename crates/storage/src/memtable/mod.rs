@@ -91,9 +91,9 @@ use thiserror::Error;
 
 pub use self::collect::Collected;
 pub use self::cursor::Cursor;
+pub(crate) use self::link::prefetch;
 pub use self::load::{BulkLoad, Replay};
 pub use self::pin::{Direction, Found, History, Holder, Pin, Row, Scan, Version, Versions};
-pub(crate) use self::link::prefetch;
 pub(crate) use self::pins::{Pins, Registration};
 
 use self::collect::Queue;

@@ -394,7 +394,7 @@ fn a_missing_table_is_all_that_is_lost() {
 fn without_a_manifest_all_tables_become_one_run() {
     let layered = Layered::new();
     let offset = 30;
-    layered.disk.flip_bit(&path().join("MANIFEST"), offset, 1).unwrap();
+    layered.disk.flip_bit(path().join("MANIFEST"), offset, 1).unwrap();
     let plan = layered.repair();
     assert_eq!(plan.doubts.len(), 2, "{plan:?}");
     assert_eq!(layered.found(), layered.rows);

@@ -57,7 +57,7 @@ fn a_shard_agrees_with_a_map() {
             let keys = if random.chance(700) { 20 } else { 400 };
             let number = random.below(keys);
             // Few hashes, so that they collide.
-            let (key, hash) = (format!("key {number}"), number % 90 << 40 | number % 7 << 8);
+            let (key, hash) = (format!("key {number}"), (number % 90) << 40 | (number % 7) << 8);
             match random.below(10) {
                 0 => assert!(!shard.remove(hash, key.as_bytes()) || model.remove(&key).is_some()),
                 1 if step % 997 == 0 => shard.clear(),

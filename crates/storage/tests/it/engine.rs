@@ -429,3 +429,27 @@ fn segments_used_again_never_bring_old_records_back() {
         second.verify().unwrap();
     }
 }
+
+/// Checking in the background takes one table after the other, none longer than it may, and finds
+/// what is wrong with each.
+#[test]
+fn tables_are_checked_in_turn() {
+    let disk = SimDisk::new();
+    let engine = engine(&disk);
+    assert_eq!(engine.scrub_next(u64::MAX).unwrap(), (0, false));
+    for raw in 1..=3 {
+        put(&engine, raw, &format!("key {raw}"), &[7; 500]);
+        flush(&engine, raw).unwrap();
+    }
+    let bytes = |path: &PathBuf| disk.read_file(path).unwrap().len() as u64;
+    let tables = tables(&disk);
+    assert_eq!(engine.scrub_next(10).unwrap(), (bytes(&tables[0]), false));
+    for turn in [0, 1, 2, 0] {
+        assert_eq!(engine.scrub_next(u64::MAX).unwrap(), (bytes(&tables[turn]), true));
+    }
+    disk.flip_bit(&tables[2], 40, 1).unwrap();
+    engine.scrub_next(u64::MAX).unwrap();
+    let found = engine.scrub_next(u64::MAX);
+    assert!(matches!(found, Err(Error::Damaged { path, .. }) if path == tables[2]));
+    engine.scrub_next(u64::MAX).unwrap();
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use env::RealDisk;
 use serde_json::{Value, json};
 use storage::manifest::{Manifest, TableMeta};
+use storage::version::Style;
 
 use super::{database, key_json, key_text};
 use crate::commands::Context;
@@ -17,6 +18,8 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
         None => database(context)?.0,
     };
     let (state, id) = Manifest::read(&RealDisk, &directory)?;
+    let is_tiered = |(_, style): &(_, &Style)| **style == Style::Tiered;
+    let tiered: Vec<u32> = state.styles.iter().filter(is_tiered).map(|(tree, _)| tree.0).collect();
     let output = &mut context.output;
     if output.is_json() {
         return output.json(&json!({
@@ -27,12 +30,13 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
             "next_file_number": state.next_file_number,
             "oldest_readable": state.gc_watermark.raw(),
             "last_timestamp": state.last_ts.raw(),
+            "tiered_trees": tiered,
             "tables": state.tables.values().map(json).collect::<Vec<_>>(),
         }));
     }
     output.line(&pairs([
         ("database", id.to_string()),
-        ("checkpoint at", format!("@{}", state.checkpoint_ts)),
+        ("in tables up to", format!("@{}", state.checkpoint_ts)),
         ("log from position", state.log_start.to_string()),
         ("log index", state.log_index.to_string()),
         ("next file", state.next_file_number.to_string()),
@@ -48,7 +52,9 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
             bounds.map(|it| format!("{} .. {}", key_text(&it.first_key), key_text(&it.last_key)));
         vec![
             table.number.to_string(),
+            table.tree.0.to_string(),
             table.level.to_string(),
+            if table.level == 0 { table.run.to_string() } else { String::new() },
             bytes(table.bytes),
             grouped(table.entries),
             grouped(table.tombstones),
@@ -56,7 +62,10 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
         ]
     });
     output.line("")?;
-    output.line(&plain(&["table", "level", "bytes", "versions", "tombstones", "keys"], rows))
+    output.line(&plain(
+        &["table", "tree", "level", "run", "bytes", "versions", "tombstones", "keys"],
+        rows,
+    ))
 }
 
 fn json(table: &TableMeta) -> Value {
@@ -70,7 +79,9 @@ fn json(table: &TableMeta) -> Value {
     });
     json!({
         "number": table.number,
+        "tree": table.tree.0,
         "level": table.level,
+        "run": table.run,
         "bytes": table.bytes,
         "versions": table.entries,
         "tombstones": table.tombstones,

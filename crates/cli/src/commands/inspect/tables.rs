@@ -1,4 +1,4 @@
-//! `holm inspect checkpoint`.
+//! `holm inspect table`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use env::RealDisk;
 use serde_json::{Value, json};
 use storage::directory::table_name;
 use storage::manifest::Manifest;
-use storage::table::{BlockLine, BlockRole, Table, TableDescription};
+use storage::table::{BlockLine, BlockRole, Compression, Table, TableDescription};
 
 use super::{database, key_json, key_text};
 use crate::commands::Context;
@@ -19,7 +19,7 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
         None => live_tables(context)?,
     };
     if files.is_empty() && !context.output.is_json() {
-        return context.output.line("there is no checkpoint yet: all is in the log");
+        return context.output.line("there are no tables yet: all is in the log");
     }
     let mut damaged = 0;
     for path in files {
@@ -73,12 +73,16 @@ fn print(context: &mut Context, path: &Path, table: &TableDescription) -> Result
         vec![
             block.offset.to_string(),
             block.bytes.to_string(),
+            block.raw_bytes.to_string(),
+            compression(block).to_string(),
             role(block).to_string(),
             block.entries.to_string(),
             damage.or(span).unwrap_or_default(),
         ]
     });
-    context.output.line(&plain(&["offset", "bytes", "block", "entries", "holds"], rows))
+    context
+        .output
+        .line(&plain(&["offset", "bytes", "raw", "compression", "block", "entries", "holds"], rows))
 }
 
 fn json(path: &Path, table: &TableDescription) -> Value {
@@ -92,6 +96,8 @@ fn json(path: &Path, table: &TableDescription) -> Value {
             "role": role(block),
             "offset": block.offset,
             "bytes": block.bytes,
+            "raw_bytes": block.raw_bytes,
+            "compression": compression(block),
             "entries": block.entries,
             "tombstones": block.tombstones,
             "first": first,
@@ -109,6 +115,14 @@ fn json(path: &Path, table: &TableDescription) -> Value {
         "creator": properties.creator,
         "blocks": blocks.collect::<Vec<_>>(),
     })
+}
+
+fn compression(block: &BlockLine) -> &'static str {
+    match block.compression {
+        Compression::None => "none",
+        Compression::Lz4 => "lz4",
+        Compression::Zstd => "zstd",
+    }
 }
 
 fn role(block: &BlockLine) -> &'static str {
