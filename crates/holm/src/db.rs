@@ -5,10 +5,11 @@ use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
-use storage::compaction::Progress;
+use storage::compaction::{END_OF_TIME_MS, Progress};
 use storage::{
     BulkTables, Checkpoint, Compacted, Engine, EngineStats, Error as StorageError, Recovery,
     Verified,
@@ -87,6 +88,9 @@ pub struct Stats {
 
 /// Most bytes of log that commits without a promise keep from the disk: a few large writes' worth.
 const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
+
+/// How often compacting by hand asks whether the background is through.
+const COMPACT_POLL: Duration = Duration::from_millis(5);
 
 /// How long a log is left to be replayed by the next opening, in bytes: some ten milliseconds'
 /// worth. A longer one is written to tables when the database is closed.
@@ -358,15 +362,25 @@ impl Db {
         self.inner.note(self.inner.shard.flush())
     }
 
-    /// Compacts whatever would be compacted if nothing were written for long, as far as that is in
-    /// proportion: reads have the fewest tables to ask then. It happens by itself, a little at a
-    /// time.
+    /// Compacts everything that is past the retention, whatever it costs: reads have the fewest
+    /// tables to ask then. What is in proportion happens by itself, a little at a time.
     ///
     /// # Errors
     /// Those of the disk; nothing is lost then.
     pub fn compact(&self) -> Result<()> {
-        // By a clock that shows the end of time, all has waited long.
-        self.inner.compact_all(u64::MAX)
+        // What is past the retention has to be known as such.
+        self.inner.flush_work();
+        loop {
+            // What the background is at cannot be taken up before it is through.
+            let engine = self.inner.shard.engine();
+            let was_busy = engine.is_compacting();
+            self.inner.compact_all(END_OF_TIME_MS)?;
+            let is_done = !was_busy && !engine.is_compacting();
+            if is_done || self.inner.is_stopping.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.inner.environment.clock.pause(COMPACT_POLL);
+        }
     }
 
     /// Reads everything on disk and checks it, while work goes on.
