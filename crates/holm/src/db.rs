@@ -5,10 +5,11 @@ use std::ops::{ControlFlow, Deref};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use base::{KeyRange, KeyspaceId, Timestamp};
 use bytes::Bytes;
-use storage::compaction::Progress;
+use storage::compaction::{END_OF_TIME_MS, Progress};
 use storage::{
     BulkTables, Checkpoint, Compacted, Engine, EngineStats, Error as StorageError, Recovery,
     Verified,
@@ -87,6 +88,9 @@ pub struct Stats {
 
 /// Most bytes of log that commits without a promise keep from the disk: a few large writes' worth.
 const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
+
+/// How often compacting by hand asks whether the background is through.
+const COMPACT_POLL: Duration = Duration::from_millis(5);
 
 /// How long a log is left to be replayed by the next opening, in bytes: some ten milliseconds'
 /// worth. A longer one is written to tables when the database is closed.
@@ -314,7 +318,7 @@ impl Db {
     }
 
     pub(crate) fn add_bulk(&self, tables: BulkTables) -> Result<Timestamp> {
-        let wall_ms = self.inner.environment.clock.wall_ms();
+        let wall_ms = self.inner.wall_ms();
         self.inner.shard.load(tables, wall_ms).map_err(|error| self.inner.name(error))
     }
 
@@ -358,12 +362,25 @@ impl Db {
         self.inner.note(self.inner.shard.flush())
     }
 
-    /// Compacts as long as there is anything to compact. Happens by itself, a little at a time.
+    /// Compacts everything that is past the retention, whatever it costs: reads have the fewest
+    /// tables to ask then. What is in proportion happens by itself, a little at a time.
     ///
     /// # Errors
     /// Those of the disk; nothing is lost then.
     pub fn compact(&self) -> Result<()> {
-        self.inner.compact_all()
+        // What is past the retention has to be known as such.
+        self.inner.flush_work();
+        loop {
+            // What the background is at cannot be taken up before it is through.
+            let engine = self.inner.shard.engine();
+            let was_busy = engine.is_compacting();
+            self.inner.compact_all(END_OF_TIME_MS)?;
+            let is_done = !was_busy && !engine.is_compacting();
+            if is_done || self.inner.is_stopping.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.inner.environment.clock.pause(COMPACT_POLL);
+        }
     }
 
     /// Reads everything on disk and checks it, while work goes on.
@@ -379,7 +396,7 @@ impl Db {
         self.inner.log_work();
         self.inner.flush_work();
         // Shown by `stats`.
-        let _ = self.inner.compact_all();
+        let _ = self.inner.compact_all(self.inner.wall_ms());
     }
 
     /// Returns sizes and counts.
@@ -466,7 +483,7 @@ impl Inner {
             // Perhaps there is space by now.
             self.ask_for_flush();
         }
-        let pending = txn.commit_pending(self.environment.clock.wall_ms());
+        let pending = txn.commit_pending(self.wall_ms());
         let engine = self.shard.engine();
         let pending = pending.map_err(|error| match engine.log_failure() {
             // It lost against a commit that the log failed under, and will for ever.
@@ -511,7 +528,7 @@ impl Inner {
         } else if self.shard.is_settled() {
             // Else it would bring to the disk what its own committer has not yet.
             self.flush_work();
-            let _ = self.compact_all();
+            let _ = self.compact_all(self.wall_ms());
         }
     }
 
@@ -548,7 +565,7 @@ impl Inner {
     /// nobody can read any more would be written down.
     pub(crate) fn flush_work(&self) {
         let retention_ms = self.options.retention.as_millis() as u64;
-        let wall_ms = self.environment.clock.wall_ms();
+        let wall_ms = self.wall_ms();
         let keep_from = Timestamp::from_parts(wall_ms.saturating_sub(retention_ms), 0);
         self.shard.collect(keep_from);
         let engine = self.shard.engine();
@@ -573,7 +590,7 @@ impl Inner {
             }
             self.stop_or_go()
         };
-        let compacted = engine.compact_next(self.environment.clock.wall_ms(), pace);
+        let compacted = engine.compact_next(self.wall_ms(), pace);
         matches!(self.note(compacted.map_err(Error::from)), Ok(Compacted::Something))
     }
 
@@ -606,14 +623,18 @@ impl Inner {
         }
     }
 
-    fn compact_all(&self) -> Result<()> {
-        while self.note(self.compact_next())? == Compacted::Something {}
+    /// Compacts until there is nothing to do any more at the given wall time.
+    fn compact_all(&self, now_ms: u64) -> Result<()> {
+        while self.note(self.compact_next(now_ms))? == Compacted::Something {}
         Ok(())
     }
 
-    fn compact_next(&self) -> Result<Compacted> {
-        let wall_ms = self.environment.clock.wall_ms();
-        Ok(self.shard.engine().compact_next(wall_ms, |_| self.stop_or_go())?)
+    fn wall_ms(&self) -> u64 {
+        self.environment.clock.wall_ms()
+    }
+
+    fn compact_next(&self, now_ms: u64) -> Result<Compacted> {
+        Ok(self.shard.engine().compact_next(now_ms, |_| self.stop_or_go())?)
     }
 
     /// Keeps what went wrong beside the program, for it to see.

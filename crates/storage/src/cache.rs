@@ -38,6 +38,7 @@
 
 use std::mem;
 
+use crate::memtable::prefetch;
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Number of shards: few enough that a shard of a small cache still holds some blocks, more than
@@ -100,6 +101,31 @@ impl<V: Clone> Cache<V> {
     /// Returns a copy of the value that `matches` among those with this hash.
     pub(crate) fn get(&self, hash: u64, matches: impl Fn(&V) -> bool) -> Option<V> {
         self.shard(hash).get(hash, matches)
+    }
+
+    /// Has the processor fetch where the index says whether there is a value: the first step of a
+    /// look-up that will come soon.
+    pub(crate) fn prefetch_index(&self, hash: u64) {
+        let shard = self.shard(hash);
+        if let Some(mask) = shard.index.len().checked_sub(1) {
+            prefetch(&raw const shard.index[tag_of(hash) as usize & mask]);
+        }
+    }
+
+    /// Has the processor fetch the value: the second step, for which the first should be done.
+    pub(crate) fn prefetch_value(&self, hash: u64) {
+        let shard = self.shard(hash);
+        let Some(mask) = shard.index.len().checked_sub(1) else { return };
+        // Where it should be is enough: few are elsewhere, and nothing depends on it.
+        let entry = shard.index[tag_of(hash) as usize & mask];
+        if let Some(slot) =
+            (entry as u32).checked_sub(1).and_then(|at| shard.slots.get(at as usize))
+        {
+            let start = (&raw const *slot).cast::<u8>();
+            (0..mem::size_of::<Slot<V>>())
+                .step_by(64)
+                .for_each(|at| prefetch(start.wrapping_add(at)));
+        }
     }
 
     /// Puts in a value whose memory is `bytes` besides its own size, in place of any that

@@ -127,9 +127,15 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(mut ends: Vec<(usize, usize)>, rows_max: usize, hidden_prefix: usize) -> Batch {
+    /// Returns a batch without rows that uses the memory of an empty one.
+    fn new(
+        bytes: Vec<u8>,
+        mut ends: Vec<(usize, usize)>,
+        rows_max: usize,
+        hidden_prefix: usize,
+    ) -> Batch {
         ends.clear();
-        Batch { bytes: Vec::new(), ends, rows_max, hidden_prefix }
+        Batch { bytes, ends, rows_max, hidden_prefix }
     }
 
     fn push(&mut self, key: &[u8], value: &[u8]) {
@@ -190,7 +196,13 @@ impl<'t> Scan<'t> {
             self.returned_before = self.last_returned().map(<[u8]>::to_vec);
         }
         let ends = std::mem::take(&mut self.ends);
-        let mut batch = Batch::new(ends, self.batch_rows, self.hidden_prefix);
+        // If no row of it is kept any more, the buffer is used again.
+        let buffer = std::mem::take(&mut self.batch).try_into_mut().map(|mut buffer| {
+            buffer.clear();
+            Vec::from(buffer)
+        });
+        let mut batch =
+            Batch::new(buffer.unwrap_or_default(), ends, self.batch_rows, self.hidden_prefix);
         let Scan { source, range, direction, rows, passed, .. } = self;
         let (writes, direction) = (source.writes, *direction);
         let is_at_end = match writes {

@@ -271,10 +271,9 @@ pub(crate) fn garbage(view: &View<'_>) -> Option<Choice> {
 pub(crate) fn aged(view: &View<'_>) -> Option<Choice> {
     let View { tree, options, .. } = view;
     let base = sizes(tree, options).base;
-    let multiplier = options.multiplier;
     let aged = columns(tree, base).into_iter().filter(|column| {
         column.tables.iter().all(|table| view.is_aged(table))
-            && column.base_bytes <= multiplier * column.bytes
+            && view.is_in_proportion(column.bytes, column.base_bytes)
     });
     let mut aged = aged.map(|column| column.tables);
     let found = aged.find_map(|tables| column_down(view, tables, base, Reason::Age));
@@ -283,7 +282,7 @@ pub(crate) fn aged(view: &View<'_>) -> Option<Choice> {
     }
     for level in 1..LAST {
         let found = descend(view, level, Reason::Age, |table, overlap| {
-            view.is_aged(table) && overlap <= multiplier * table.bytes
+            view.is_aged(table) && view.is_in_proportion(table.bytes, overlap)
         });
         if found.is_some() {
             return found;

@@ -69,7 +69,7 @@ use std::sync::Arc;
 use base::KeyRange;
 use bytes::Bytes;
 
-pub use picker::{bulk_level, debt_bytes, flush_plan, pick};
+pub use picker::{END_OF_TIME_MS, bulk_level, debt_bytes, flush_plan, pick};
 pub use run::{Done, Failed, NewTable, PROGRESS_BYTES, Progress, RunOptions, run, write};
 pub use shape::{InProgress, Shape, TreeShape};
 

@@ -19,6 +19,10 @@ use crate::version::{LEVELS, Style, TreeId};
 /// The last level of a leveled tree, which all data comes to in the end.
 pub(crate) const LAST: usize = LEVELS - 1;
 
+/// The wall time that stands for the end of time: all has waited long by then, and whatever can be
+/// brought down is, in proportion or not. A compaction by hand goes by it.
+pub const END_OF_TIME_MS: u64 = u64::MAX;
+
 /// A choice, and how overdue it is: 1 is just due. Of equal ones the first is taken.
 pub(crate) type Scored = (f64, Choice);
 
@@ -219,6 +223,13 @@ impl View<'_> {
     /// Returns true if everything in a table is at or below the watermark: its garbage can go.
     pub(crate) fn is_settled(&self, table: &TableMeta) -> bool {
         table.ts_max() <= self.watermark
+    }
+
+    /// Returns true if what is brought down for its age alone is not too little for what has to be
+    /// rewritten with it.
+    pub(crate) fn is_in_proportion(&self, bytes: u64, overlap_bytes: u64) -> bool {
+        let overlap_max = self.options.multiplier.saturating_mul(bytes);
+        self.now_ms == END_OF_TIME_MS || overlap_bytes <= overlap_max
     }
 
     /// Returns true if a table was written long ago.

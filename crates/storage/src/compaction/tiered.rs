@@ -96,7 +96,7 @@ pub(crate) fn aged(view: &View<'_>) -> Option<Choice> {
     let sizes = run_sizes(view.tree);
     let (&oldest, newer) = sizes.split_last()?;
     let is_aged = view.tree.tables(0).all(|table| view.is_aged(table));
-    let is_cheap = oldest <= view.options.multiplier * newer.iter().sum::<u64>();
+    let is_cheap = view.is_in_proportion(newer.iter().sum(), oldest);
     (is_aged && is_cheap).then(|| merge_all(view, Reason::Age))?
 }
 

@@ -112,6 +112,12 @@ impl Engine {
         tree.map(|tree| tree.style)
     }
 
+    /// Returns whether compactions are under way. Until they have ended, others may have to wait
+    /// for them.
+    pub fn is_compacting(&self) -> bool {
+        !lock(&self.compacting).in_progress.is_empty()
+    }
+
     /// Returns the bytes that have to be compacted before all is well.
     pub fn debt_bytes(&self) -> u64 {
         let shape = Shape::from(&*self.view.load().version);

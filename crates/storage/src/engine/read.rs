@@ -276,7 +276,7 @@ impl Rows<'_> {
         let view = self.pin.engine.view.load();
         let mut stop =
             Stop { range: &mut self.range, direction: self.direction, is_stopped: false };
-        let tables = view.version.cursors(stop.range, self.pin.ts);
+        let mut tables = view.version.cursors(stop.range, self.pin.ts);
         if view.sealed.is_empty() && tables.is_empty() {
             // Everything is in one memtable: nothing to merge.
             let pin = view.active.pin_reader(self.pin.ts);
@@ -286,6 +286,19 @@ impl Rows<'_> {
                     break;
                 }
             }
+        } else if let ([run], Direction::Forward) = (&mut tables[..], self.direction)
+            && view.memtables().all(Memtable::is_empty)
+        {
+            let range = stop.range.clone();
+            run.visit(
+                &range.start,
+                range.end.as_deref(),
+                self.pin.ts,
+                |key, ts, value| match stop.is_after(key, take(key, ts, value)) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                },
+            )?;
         } else {
             visit_merged(&view, tables, self.pin.ts, &mut stop, &mut take)?;
         }

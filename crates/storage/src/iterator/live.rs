@@ -10,6 +10,8 @@
 //!   seek (k, below 7)                             seek behind k
 //! ```
 
+use std::ops::ControlFlow;
+
 use base::Timestamp;
 
 use super::Cursor;
@@ -25,6 +27,24 @@ pub struct LiveCursor {
 impl LiveCursor {
     pub(crate) fn new(cursor: TableCursor, ts_override: Option<Timestamp>) -> LiveCursor {
         LiveCursor { cursor, ts_override }
+    }
+
+    pub(super) fn look_ahead(&mut self) {
+        self.cursor.look_ahead();
+    }
+
+    /// Hands out the rows that are visible at `ts` from the current entry on, as
+    /// [`RunCursor::visit`](super::RunCursor::visit) does.
+    pub(super) fn visit(
+        &mut self,
+        ts: Timestamp,
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        if self.ts_override.is_some_and(|own| own > ts) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.cursor.visit((ts, self.ts_override), end, take)
     }
 
     /// Goes to the first entry at or after the position in a table with a timestamp of its own.

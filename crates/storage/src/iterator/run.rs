@@ -1,5 +1,7 @@
 //! A sorted run as one cursor: its tables are disjoint, so only one of them is open at a time.
 
+use std::ops::ControlFlow;
+
 use base::Timestamp;
 
 use super::{Cursor, LiveCursor};
@@ -13,12 +15,38 @@ pub struct RunCursor {
     /// Which table `cursor` is of.
     at: usize,
     cursor: Option<LiveCursor>,
+    /// Whether cursors are opened to go on forward.
+    is_ahead: bool,
 }
 
 impl RunCursor {
     /// Returns a cursor that is on no entry yet.
     pub fn new(run: Run) -> RunCursor {
-        RunCursor { run, at: 0, cursor: None }
+        RunCursor { run, at: 0, cursor: None, is_ahead: false }
+    }
+
+    /// Hands out the rows that are visible at `ts`, from `start` on and before `end`, until told to
+    /// stop. It is what [`VisibleRows`](super::VisibleRows) would hand out, sooner, if there is
+    /// nothing to merge the run with.
+    ///
+    /// # Errors
+    /// As those of all movements.
+    pub fn visit(
+        &mut self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        ts: Timestamp,
+        mut take: impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.is_ahead = true;
+        let mut is_valid = self.seek(start, ts)?;
+        while is_valid && let Some(cursor) = &mut self.cursor {
+            if cursor.visit(ts, end, &mut take)?.is_break() {
+                break;
+            }
+            is_valid = self.enter_forward(self.at + 1)?;
+        }
+        Ok(())
     }
 
     /// Opens a table unless it is the one that is open; returns `None` if there is no such table.
@@ -26,6 +54,9 @@ impl RunCursor {
         if self.at != at || self.cursor.is_none() {
             self.at = at;
             self.cursor = self.run.tables().get(at).map(|table| table.cursor());
+            if let Some(cursor) = self.cursor.as_mut().filter(|_| self.is_ahead) {
+                cursor.look_ahead();
+            }
         }
         self.cursor.as_mut()
     }

@@ -1,6 +1,6 @@
 //! Merges and visible rows against a `BTreeMap` of versions, over tables with tiny blocks.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use base::KeyRange;
 use proptest::prelude::*;
@@ -166,7 +166,59 @@ fn check_rows(mut rows: VisibleRows<impl Cursor>, visible: &Versions, steps: &[S
     }
 }
 
+/// Visits a run, stopping after some rows and going on behind them, as batches of a scan do.
+fn check_visit(
+    fixture: &Fixture,
+    visible: &Versions,
+    (start, end): (&[u8], Option<&[u8]>),
+    ts: u64,
+    batch: usize,
+) {
+    let mut cursors = fixture.version.cursors(&KeyRange::all(), Timestamp::MAX);
+    let Some(cursor) = cursors.first_mut() else { return };
+    let mut expected = visible
+        .iter()
+        .filter(|((key, _), _)| start <= &key[..] && end.is_none_or(|end| &key[..] < end));
+    let mut start = start.to_vec();
+    // What is behind its first row is known by then, if it is in the cache, and is elsewhere.
+    cursor.visit(b"", None, Timestamp::MAX, |_, _, _| ControlFlow::Break(())).unwrap();
+    loop {
+        let mut left = batch;
+        let from = start.clone();
+        let take = |key: &[u8], ts: Timestamp, value: &[u8]| {
+            let row = ((key.to_vec(), !ts.raw()), Some(value.to_vec()));
+            assert_eq!(Some((&row.0, &row.1)), expected.next());
+            start = base::range::successor(key).to_vec();
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        cursor.visit(&from, end, Timestamp::from_raw(ts), take).unwrap();
+        if left > 0 {
+            break;
+        }
+    }
+    assert_eq!(expected.next(), None);
+}
+
 proptest! {
+    #[test]
+    fn a_visit_hands_out_the_rows_of_a_map(
+        versions in prop::collection::btree_map(
+            (keys(), 0..60u64), prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..20)),
+            0..80,
+        ),
+        tables in 1..4usize, start in keys(), end in prop::option::of(keys()), ts in 0..70u64,
+        batch in 1..9usize,
+    ) {
+        let run = versions.into_iter().map(|((key, ts), value)| (position(&key, ts), value));
+        let (fixture, all) = fixture(&[(run.collect(), tables)]);
+        let rows = visible(&all, ts);
+        for _ in 0..2 {
+            check_visit(&fixture, &rows, (b"", None), ts, usize::MAX);
+            check_visit(&fixture, &rows, (&start, end.as_deref()), ts, batch);
+        }
+    }
+
     #[test]
     fn a_merge_walks_as_a_map_of_everything(runs in runs(), steps in steps()) {
         let (fixture, all) = fixture(&runs);
@@ -200,6 +252,9 @@ proptest! {
         fixture.apply(&Edit { added: vec![meta], ..Edit::default() });
         let all = keys.iter().map(|key| (position(key, 30), Some(b"v".to_vec()))).collect();
         check_walk(&mut merge(&fixture), &all, &steps);
+        for ts in [29, 30, 31] {
+            check_visit(&fixture, &visible(&all, ts), (b"", None), ts, 3);
+        }
     }
 }
 
@@ -225,5 +280,10 @@ fn thousands_of_versions_are_stepped_over() {
         let rows = VisibleRows::new(merge(&fixture), Timestamp::from_raw(ts));
         let steps: Vec<Step> = walk.iter().chain(&back).cloned().collect();
         check_rows(rows, &visible(&all, ts), &steps);
+    }
+    let newest = runs.pop().expect("there are three runs");
+    let (fixture, all) = self::fixture(&[newest]);
+    for ts in [0, 2005, 2006, 2007, 2500, 3003, 3004, 3005, 9999] {
+        check_visit(&fixture, &visible(&all, ts), (b"", None), ts, 2);
     }
 }

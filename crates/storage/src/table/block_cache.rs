@@ -34,6 +34,15 @@ enum CachedBlock {
     Metadata(Arc<Metadata>),
 }
 
+/// What of the cache is fetched ahead of a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefetch {
+    /// Where the block is in the cache.
+    Index,
+    /// Where the block is in memory.
+    Block,
+}
+
 impl BlockCache {
     /// Returns an empty cache. Capacity is in bytes, bookkeeping included; zero turns it off.
     pub fn new(capacity_bytes: usize) -> BlockCache {
@@ -57,6 +66,16 @@ impl BlockCache {
         }
     }
 
+    /// Has the processor fetch where the cache would find a block, in two steps, each of which needs
+    /// what the one before fetched.
+    pub(crate) fn prefetch(&self, table: u64, offset: u64, step: Prefetch) {
+        let hash = hash(table, offset);
+        match step {
+            Prefetch::Index => self.cache.prefetch_index(hash),
+            Prefetch::Block => self.cache.prefetch_value(hash),
+        }
+    }
+
     pub(crate) fn metadata(&self, table: u64, offset: u64) -> Option<Arc<Metadata>> {
         match self.get(table, offset)? {
             CachedBlock::Metadata(metadata) => Some(metadata),
@@ -75,7 +94,14 @@ impl BlockCache {
 
     #[inline]
     fn get(&self, table: u64, offset: u64) -> Option<CachedBlock> {
-        let matches = |cached: &Cached| cached.table == table && cached.offset == offset;
+        let matches = |cached: &Cached| {
+            let is_it = cached.table == table && cached.offset == offset;
+            if let (true, CachedBlock::Data(block)) = (is_it, &cached.block) {
+                // What is read next arrives while the reference count is waited for.
+                block.prefetch();
+            }
+            is_it
+        };
         self.cache.get(hash(table, offset), matches).map(|cached| cached.block)
     }
 

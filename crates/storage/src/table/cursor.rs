@@ -1,12 +1,14 @@
 //! Walking over a table: a cursor that goes both ways, and a scan of a range on top of it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use base::{KeyRange, Timestamp};
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Decoded, Handle, unseal};
-use super::data::{DataBlock, DataCursor};
+use super::block_cache::Prefetch;
+use super::data::{DataBlock, DataCursor, Seen, Sight};
 use super::position::Position;
 use super::reader::{Fill, Inner, Table, at};
 use super::separators::Metadata;
@@ -21,9 +23,11 @@ const READ_AHEAD_BYTES: usize = 1 << 20;
 const READ_AHEAD_BYTES_FIRST: usize = 16 << 10;
 
 /// How many blocks after a seek a cursor puts into the block cache: the range that a short scan
-/// reads is likely to be read again. What comes after them belongs to a long scan, which would only
-/// push out what others need.
-const FILL_BLOCKS: u32 = 8;
+/// reads is likely to be read again. What comes after them belongs to a long walk of one cursor,
+/// which would only push out what others need. A scan that comes in batches seeks anew for each,
+/// and reads less than this in one: with fewer, the blocks at the ends of batches would never be
+/// kept, and each pass over data that fits would read them again.
+const FILL_BLOCKS: u32 = 24;
 
 /// One entry of a table, borrowed from the cursor that is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,20 @@ pub struct TableCursor {
     window: Window,
     /// How many more blocks go into the cache.
     fill_left: u32,
+    /// What is known of the blocks behind.
+    ahead: Ahead,
+}
+
+/// What a cursor knows of the blocks behind the current one, if it will go on forward.
+#[derive(Default)]
+enum Ahead {
+    /// It may not go on.
+    #[default]
+    Nothing,
+    /// It goes on, and has not looked, or the cache lacks the next one.
+    Unknown,
+    /// The data block with this number of the partition, from the cache.
+    Block(usize, DataBlock),
 }
 
 impl TableCursor {
@@ -80,7 +98,14 @@ impl TableCursor {
             data_at: 0,
             window: Window::new(read_ahead),
             fill_left: 0,
+            ahead: Ahead::Nothing,
         }
+    }
+
+    /// Has the cursor look for blocks in the cache before it comes to them: it will be moved
+    /// forward.
+    pub(crate) fn look_ahead(&mut self) {
+        self.ahead = Ahead::Unknown;
     }
 
     /// Returns the entry that the cursor is on; `None` if it is off the table.
@@ -164,6 +189,59 @@ impl TableCursor {
         self.next_block()
     }
 
+    /// Hands out the rows that are visible at `ts`, from the current entry on and before `end`,
+    /// until told to stop or the table ends; says which. The current entry is the newest one of its
+    /// key or the newest at `ts`. All entries count as written at `ts_override`, if there is one.
+    pub(crate) fn visit(
+        &mut self,
+        (ts, ts_override): (Timestamp, Option<Timestamp>),
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let mut sight = Sight { ts, ts_override, is_decided: false, steps: 0 };
+        let mut is_valid = self.data.is_valid();
+        while is_valid {
+            if end.is_some_and(|end| self.data.position().key >= end) {
+                return Ok(ControlFlow::Break(()));
+            }
+            match self.visit_blocks(&mut sight, end, take) {
+                Ok(Seen::Crowd) => {}
+                Ok(Seen::Stop) => return Ok(ControlFlow::Break(())),
+                Ok(Seen::All) => break,
+                Err(error) => {
+                    self.leave();
+                    return Err(error);
+                }
+            }
+            let key = self.data.position().key.to_vec();
+            is_valid = self.seek(&key, if sight.is_decided { Timestamp::ZERO } else { ts })?;
+            let is_same = is_valid && self.data.position().key == key;
+            sight = Sight { is_decided: sight.is_decided && is_same, steps: 0, ..sight };
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Visits block after block.
+    fn visit_blocks(
+        &mut self,
+        sight: &mut Sight,
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Result<Seen> {
+        loop {
+            // Most blocks lie within the range as a whole: their rows are spared the question.
+            let separator =
+                self.index.as_ref().map(|index| index.separators.get(self.index_number));
+            let end_here = end.filter(|end| separator.is_none_or(|last| last.key >= *end));
+            let seen = self.data.visit(sight, end_here, take);
+            let seen = seen.map_err(at(&self.table.inner.path, self.data_at))?;
+            if seen != Seen::All || !self.load_next()? {
+                return Ok(seen);
+            }
+            self.data.rewind();
+        }
+    }
+
     /// Goes to the previous entry; returns false, and leaves the table, if there is none.
     ///
     /// # Errors
@@ -191,6 +269,15 @@ impl TableCursor {
             return self.enter_block(number, Direction::Forward);
         }
         self.enter_partition(self.partition + 1, Direction::Forward)
+    }
+
+    /// Loads the next data block; returns false if there is none.
+    fn load_next(&mut self) -> Result<bool> {
+        let number = self.index_number + 1;
+        if number < self.index_len() {
+            return self.load_data(number);
+        }
+        Ok(self.load_index(self.partition + 1)? && self.load_data(0)?)
     }
 
     /// Goes to the first or last entry of a partition.
@@ -232,6 +319,9 @@ impl TableCursor {
         }
         self.index = None;
         self.partition = partition;
+        if let Ahead::Block(..) = self.ahead {
+            self.ahead = Ahead::Unknown;
+        }
         let Some(partition) = inner.partitions.get(partition) else {
             return Ok(false);
         };
@@ -253,16 +343,47 @@ impl TableCursor {
         // The old block holds on to the window, which could not be used again then.
         self.data.reset(DataBlock::empty());
         let is_cached = inner.has_cache() && self.window.read_ahead == ReadAhead::Adaptive;
-        let block = if is_cached && self.fill_left > 0 {
-            self.fill_left -= 1;
-            inner.data_block(handle, Fill::Yes)?
-        } else if let Some(block) = is_cached.then(|| inner.cached_data_block(handle)).flatten() {
+        let is_ahead = is_cached && !matches!(self.ahead, Ahead::Nothing);
+        let handle_at = |number| self.index.as_ref().and_then(|index| index.handle(number));
+        let known = match std::mem::take(&mut self.ahead) {
+            Ahead::Block(of, block) if of == number => Some(block),
+            _ => None,
+        };
+        let is_jump = known.is_none();
+        if is_ahead && is_jump {
+            (0..=2).for_each(|n| inner.prefetch(handle_at(number + n), Prefetch::Index));
+        }
+        let cached = known.or_else(|| is_cached.then(|| inner.cached_data_block(handle))?);
+        let is_hit = cached.is_some();
+        let block = if let Some(block) = cached {
             block
+        } else if is_cached && self.fill_left > 0 {
+            inner.read_data_block(handle, Fill::Yes)?
         } else {
             let contents = self.window.block(inner, handle)?;
             DataBlock::decode(inner.footer.version, contents)
                 .map_err(at(&inner.path, handle.offset))?
         };
+        self.fill_left = self.fill_left.saturating_sub(1);
+        if is_ahead {
+            if is_jump {
+                block.prefetch_keys();
+            }
+            self.ahead = Ahead::Unknown;
+        }
+        // Where one block is missing so will be the next.
+        if is_ahead && is_hit {
+            // A look-up waits for memory three times, one after the other, unless it was prepared:
+            // a step with each block before.
+            inner.prefetch(handle_at(number + 1), Prefetch::Block);
+            inner.prefetch(handle_at(number + 2), Prefetch::Block);
+            inner.prefetch(handle_at(number + 3), Prefetch::Index);
+            let next = handle_at(number + 1).and_then(|handle| inner.cached_data_block(handle));
+            if let Some(next) = next {
+                next.prefetch_entries();
+                self.ahead = Ahead::Block(number + 1, next);
+            }
+        }
         self.data.reset(block);
         Ok(true)
     }

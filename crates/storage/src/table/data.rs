@@ -34,7 +34,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use base::Timestamp;
 use base::codec::{self, Reader};
@@ -43,6 +43,7 @@ use bytes::{Buf, Bytes};
 use super::block::{Block, BlockCursor, Decoded, Flaw};
 use super::position::{Position, common_prefix};
 use crate::Value;
+use crate::memtable::prefetch;
 
 /// What follows the offsets and tags: count, interval and flags.
 const TAIL_BYTES: usize = 6;
@@ -56,6 +57,13 @@ const TAGS_MAX: usize = 1024;
 /// Entries share this many bytes or none. Sharing fewer saves less than it costs a point read to
 /// wait for the base, too, which is another place in memory.
 const SHARED_MIN: usize = 8;
+
+/// So many versions of a key are stepped over before a seek takes over, which costs as much as some
+/// dozens of them.
+const STEPS_MAX: usize = 16;
+
+/// So many cache lines are asked for at once: those of a block of the usual length.
+const PREFETCH_MAX: usize = 64;
 
 const TS_BYTES: usize = 8;
 const KIND_PUT: u64 = 0;
@@ -240,6 +248,27 @@ impl DataBlock {
         self.contents.len()
     }
 
+    /// Has the processor fetch the offsets and tags, which whoever looks for a key needs first.
+    pub(crate) fn prefetch(&self) {
+        let offsets = self.contents.as_ptr().wrapping_add(self.entries_end as usize);
+        prefetch(offsets);
+        prefetch(offsets.wrapping_add(64));
+    }
+
+    /// Has the processor fetch the entries, all of which will be read.
+    pub(crate) fn prefetch_entries(&self) {
+        for at in (0..self.entries_end as usize).step_by(64).take(PREFETCH_MAX) {
+            prefetch(self.contents.as_ptr().wrapping_add(at));
+        }
+    }
+
+    /// Has the processor fetch the keys, for a search that would wait for one after the other.
+    pub(crate) fn prefetch_keys(&self) {
+        for number in 0..self.count().min(PREFETCH_MAX) {
+            prefetch(self.contents.as_ptr().wrapping_add(self.offset(number)));
+        }
+    }
+
     /// Returns the contents, giving up the block.
     pub(crate) fn into_value(self, hit: Hit) -> Option<Bytes> {
         let Range { start, end } = hit.value?;
@@ -290,7 +319,12 @@ impl DataBlock {
 
     #[inline]
     fn entry(&self, number: usize) -> Decoded<RawEntry<'_>> {
-        let (start, end) = (self.offset(number), self.offset(number + 1));
+        self.entry_between(self.offset(number), self.offset(number + 1))
+    }
+
+    /// Takes the entry apart that begins and ends there.
+    #[inline]
+    fn entry_between(&self, start: usize, end: usize) -> Decoded<RawEntry<'_>> {
         let flaw = || Flaw::new(start, "an entry does not fit its block");
         let entry = self.contents.get(start..end).ok_or_else(flaw)?;
         // Nearly all entries have two one-byte numbers, and a scan spends its time here.
@@ -428,6 +462,15 @@ fn is_equal(prefix: &[u8], rest: &[u8], key: &[u8]) -> bool {
     key.split_at_checked(prefix.len()).is_some_and(|(head, tail)| rest == tail && prefix == head)
 }
 
+/// Returns whether a key is made of these two parts. Keys that follow each other mostly differ in
+/// their last byte.
+#[inline]
+fn is_made_of(key: &[u8], prefix: &[u8], rest: &[u8]) -> bool {
+    key.len() == prefix.len() + rest.len()
+        && (rest.is_empty() || key.last() == rest.last())
+        && is_equal(prefix, rest, key)
+}
+
 fn rise(offsets: impl Iterator<Item = u32>, end: u32) -> bool {
     let mut next_min = 0;
     for (number, offset) in offsets.enumerate() {
@@ -471,6 +514,30 @@ fn from_format_1(contents: Bytes) -> Decoded<DataBlock> {
     let mut out = Vec::with_capacity(builder.len());
     builder.finish(&mut out);
     DataBlock::new(Bytes::from_owner(out))
+}
+
+/// What is visible, and what is known of the key that a visit is at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
+    /// The newest timestamp that is seen.
+    pub(crate) ts: Timestamp,
+    /// When all entries were written, if not when they say.
+    pub(crate) ts_override: Option<Timestamp>,
+    /// Whether the newest visible version of the key was met.
+    pub(crate) is_decided: bool,
+    /// How many more of its versions were met since the last seek.
+    pub(crate) steps: usize,
+}
+
+/// Where a visit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Behind the last entry.
+    All,
+    /// At a version of a key that has so many that a seek gets past them sooner.
+    Crowd,
+    /// At the end of the range, or at the row that was taken last.
+    Stop,
 }
 
 /// A cursor over the entries of a data block: on an entry, or off the block.
@@ -588,6 +655,71 @@ impl DataCursor {
                 Ok(false)
             }
         }
+    }
+
+    /// Goes to the first entry without looking at it, for [`DataCursor::visit`] to begin there. The
+    /// key stays that of the entry before.
+    pub(crate) fn rewind(&mut self) {
+        self.leave();
+        self.number = 0;
+    }
+
+    /// Hands out the visible rows from the current entry on, and moves to the entry where that
+    /// ended. One loop keeps what each step by itself would look up again.
+    #[inline]
+    pub(crate) fn visit(
+        &mut self,
+        sight: &mut Sight,
+        end: Option<&[u8]>,
+        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+    ) -> Decoded<Seen> {
+        let DataCursor { block, key, number, .. } = self;
+        let interval = usize::from(block.interval);
+        let mut start = block.offset(*number);
+        // How many of the first bytes of `key` are those of the base.
+        let mut intact = 0;
+        while *number < block.count() {
+            let next = block.offset(*number + 1);
+            let entry = block.entry_between(start, next)?;
+            let is_base = number.is_multiple_of(interval);
+            if is_base {
+                intact = 0;
+            }
+            let prefix = if entry.shared <= intact {
+                &[]
+            } else {
+                // After the first entry that is looked at, what is shared only shrinks.
+                block.with_prefix(*number)?.0
+            };
+            let kept = entry.shared - prefix.len();
+            let is_same = is_made_of(key.get(kept..).unwrap_or_default(), prefix, entry.rest);
+            if is_same {
+                sight.steps += 1;
+            } else {
+                key.truncate(kept);
+                key.extend_from_slice(prefix);
+                key.extend_from_slice(entry.rest);
+                *sight = Sight { is_decided: false, steps: 0, ..*sight };
+                if end.is_some_and(|end| &key[..] >= end) {
+                    return Ok(Seen::Stop);
+                }
+            }
+            intact = if is_base { key.len() } else { entry.shared };
+            let ts = sight.ts_override.unwrap_or(entry.ts);
+            if !sight.is_decided && ts <= sight.ts {
+                sight.is_decided = true;
+                if !entry.is_tombstone {
+                    let value = block.contents.get(entry.value_start..entry.value_end);
+                    if take(key, ts, value.unwrap_or_default()).is_break() {
+                        return Ok(Seen::Stop);
+                    }
+                }
+            } else if sight.steps >= STEPS_MAX {
+                return Ok(Seen::Crowd);
+            }
+            (*number, start) = (*number + 1, next);
+        }
+        Ok(Seen::All)
     }
 
     /// Leaves the block.

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use env::{Disk, File, OpenMode};
 
 use super::block::{Block, Decoded, Flaw, Handle, check, unseal};
-use super::block_cache::{BlockCache, owned};
+use super::block_cache::{BlockCache, Prefetch, owned};
 use super::compression::{Compression, decompress};
 use super::cursor::{Direction, ReadAhead, Scan, TableCursor};
 use super::data::DataBlock;
@@ -316,6 +316,13 @@ impl Inner {
         self.context.cache.as_ref()?.data(self.context.number, handle.offset)
     }
 
+    /// Prepares for a block to be looked for in the cache.
+    pub(crate) fn prefetch(&self, handle: Option<Handle>, step: Prefetch) {
+        if let (Some(cache), Some(handle)) = (&self.context.cache, handle) {
+            cache.prefetch(self.context.number, handle.offset, step);
+        }
+    }
+
     /// Returns whether there is a cache to put blocks into.
     pub(crate) fn has_cache(&self) -> bool {
         self.context.cache.is_some()
@@ -323,9 +330,14 @@ impl Inner {
 
     /// Returns a data block, from the cache if it is there.
     pub(crate) fn data_block(&self, handle: Handle, fill: Fill) -> Result<DataBlock> {
-        if let Some(block) = self.cached_data_block(handle) {
-            return Ok(block);
+        match self.cached_data_block(handle) {
+            Some(block) => Ok(block),
+            None => self.read_data_block(handle, fill),
         }
+    }
+
+    /// Reads a data block that is not in the cache.
+    pub(crate) fn read_data_block(&self, handle: Handle, fill: Fill) -> Result<DataBlock> {
         let mut stored = vec![0; handle.stored_len()];
         self.read_into(&mut stored, handle.offset)?;
         let flaw = at(&self.path, handle.offset);

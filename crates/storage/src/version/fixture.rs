@@ -11,7 +11,7 @@ use super::{Graveyard, TreeId, Version};
 use crate::Value;
 use crate::compaction::NewTable;
 use crate::manifest::{Edit, TableMeta};
-use crate::table::{Table, TableBuilder, TableOptions};
+use crate::table::{BlockCache, Table, TableBuilder, TableContext, TableOptions};
 
 /// Versions of keys: the order of the map is theirs.
 pub(crate) type Versions = BTreeMap<(Vec<u8>, u64), Option<Vec<u8>>>;
@@ -32,6 +32,7 @@ pub(crate) struct Fixture {
     pub(crate) disk: SimDisk,
     pub(crate) version: Version,
     pub(crate) next: u64,
+    cache: Arc<BlockCache>,
 }
 
 /// Tiny blocks: every movement crosses some.
@@ -48,7 +49,9 @@ impl Fixture {
     pub(crate) fn new() -> Fixture {
         let disk = SimDisk::new();
         disk.create_dir_all("tables".as_ref()).unwrap();
-        Fixture { disk, version: Version::empty(Arc::new(Graveyard::default())), next: 1 }
+        let version = Version::empty(Arc::new(Graveyard::default()));
+        // Holds some blocks of some tables.
+        Fixture { disk, version, next: 1, cache: Arc::new(BlockCache::new(256 << 10)) }
     }
 
     fn path(number: u64) -> PathBuf {
@@ -64,7 +67,10 @@ impl Fixture {
     }
 
     pub(crate) fn open(&self, number: u64) -> Table {
-        Table::open(&self.disk, &Self::path(number)).unwrap()
+        // Every other table has a cache.
+        let cache = (number % 2 == 1).then(|| Arc::clone(&self.cache));
+        let context = TableContext { number, cache, ..TableContext::default() };
+        Table::open_shared(&self.disk, &Self::path(number), context).unwrap()
     }
 
     /// Writes a table; with `ts_override` all its timestamps are zero in the file.

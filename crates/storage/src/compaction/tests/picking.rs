@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::model::{ENTRY_BYTES, Model};
-use crate::compaction::{Choice, CompactionOptions, Plan, Reason, debt_bytes};
+use crate::compaction::{Choice, CompactionOptions, END_OF_TIME_MS, Plan, Reason, debt_bytes};
 use crate::version::Style;
 
 /// Memtables of a hundred entries.
@@ -228,6 +228,27 @@ fn space_comes_back_when_the_watermark_passes_and_nobody_writes() {
         model.settle();
         let space = model.disk_bytes() as f64 / live_bytes(3_001) as f64;
         assert!(space < 1.01, "{style:?}: {space} {}", model.picture());
+    }
+}
+
+#[test]
+fn at_the_end_of_time_all_is_one_run_in_proportion_or_not() {
+    for style in [Style::Leveled, Style::Tiered] {
+        let mut model = model(style);
+        write_all(&mut model, scattered(3_001), false);
+        model.flush();
+        model.settle();
+        // Few, and all over what there is.
+        write_all(&mut model, (0..3_001).step_by(300), false);
+        model.flush();
+        let runs = |model: &Model| model.tree_shape().levels.iter().flatten().count();
+        model.now_ms = model.options.age_ms;
+        model.settle();
+        assert!(style == Style::Tiered || runs(&model) > 1, "{}", model.picture());
+        model.now_ms = END_OF_TIME_MS;
+        model.settle();
+        assert_eq!(runs(&model), 1, "{style:?}: {}", model.picture());
+        assert!(matches!(model.pick(), Choice::Nothing));
     }
 }
 
