@@ -79,8 +79,8 @@ impl Retired {
     /// Frees it.
     ///
     /// # Safety
-    /// It is of this arena if it lives in one, nothing leads to it, and every pin that was held when
-    /// it was unlinked is gone.
+    /// It is of this arena if it lives in one, nothing leads to it, and every pin that was held
+    /// when it was unlinked is gone.
     pub(super) unsafe fn free(self, arena: &Arena) {
         // SAFETY: exactly what each of these asks for.
         unsafe {
