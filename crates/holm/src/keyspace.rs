@@ -24,6 +24,11 @@ impl Keyspace {
         &self.name
     }
 
+    /// Returns what stands before its keys.
+    pub(crate) fn prefix(&self) -> [u8; PREFIX_BYTES] {
+        self.id.prefix()
+    }
+
     pub(crate) fn key(&self, user_key: &[u8]) -> Bytes {
         Bytes::from(self.id.encode(user_key))
     }

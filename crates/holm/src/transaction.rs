@@ -137,7 +137,7 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<()> {
-        self.core.put(keyspace.key(key.as_ref()), Bytes::copy_from_slice(value.as_ref()))
+        self.core.put_copy(&keyspace.prefix(), key.as_ref(), value.as_ref())
     }
 
     /// Deletes a key, whether or not it is there.

@@ -19,6 +19,7 @@ mod options;
 
 pub mod locks;
 mod read_set;
+mod sorted;
 mod write_set;
 
 mod eval;

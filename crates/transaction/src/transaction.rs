@@ -183,6 +183,16 @@ impl Transaction {
         self.writes.write(key, Some(value))
     }
 
+    /// As [`Transaction::put`], of a copy of the key, which comes in two parts, and of the value.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub fn put_copy(&mut self, prefix: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let (key, value) = self.writes.copy(prefix, key, value);
+        self.put(key, value)
+    }
+
     /// Buffers the deletion of a key.
     ///
     /// # Errors

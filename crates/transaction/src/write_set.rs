@@ -2,25 +2,38 @@
 //!
 //! Nothing leaves this buffer before the commit, so rolling back is forgetting. A savepoint is a
 //! position in an undo list; the list is only kept once there is a savepoint.
+//!
+//! Keys and values that the buffer copies lie behind each other in chunks: an allocation for each
+//! would take longer than all else that is done to it here.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::KeyRange;
 use base::limits::TRANSACTION_BYTES_MAX;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use storage::Value;
 
 use crate::error::{Error, Result};
+use crate::sorted::Sorted;
 
 /// Numbers the savepoints of all transactions, so that none takes another's for its own.
 static SAVEPOINTS: AtomicU64 = AtomicU64::new(1);
 
+/// Length at which chunks stop growing, in bytes. Who keeps a key or value keeps its chunk.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// Key and value that are longer together get allocations of their own, in bytes: these do not
+/// show beside copying so much, and the ends of chunks would be wasted.
+const CHUNKED_BYTES_MAX: usize = 4 << 10;
+
 /// Buffered writes by engine key; `None` deletes.
 #[derive(Default, Debug)]
 pub struct WriteSet {
-    writes: BTreeMap<Bytes, Option<Bytes>>,
+    writes: Sorted,
+    /// What is left of the last chunk, and how long that was.
+    chunk: BytesMut,
+    chunk_bytes: usize,
     /// Bytes of all keys and values.
     bytes: usize,
     /// What each write since the first savepoint replaced, oldest first.
@@ -42,7 +55,8 @@ impl WriteSet {
     /// `TooLarge` if the transaction would exceed its limit; the buffer is as before then.
     pub fn write(&mut self, key: Bytes, value: Option<Bytes>) -> Result<()> {
         let value_bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
-        let old = self.writes.get(&key);
+        let place = self.writes.find(&key);
+        let old = place.ok().map(|place| &self.writes.at(place).1);
         let replaced = old.map_or(0, |old| key.len() + value_bytes(old));
         let bytes = self.bytes - replaced + key.len() + value_bytes(&value);
         if bytes > TRANSACTION_BYTES_MAX {
@@ -58,23 +72,45 @@ impl WriteSet {
         }
         self.bytes = bytes;
         self.signature |= signature_of(&key);
-        self.writes.insert(key, value);
+        match place {
+            Ok(place) => drop(self.writes.replace(place, value)),
+            Err(place) => self.writes.insert(place, (key, value)),
+        }
         Ok(())
+    }
+
+    /// Copies a key, which comes in two parts, and a value, to be buffered by
+    /// [`WriteSet::write`].
+    pub fn copy(&mut self, prefix: &[u8], key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
+        let bytes = prefix.len() + key.len() + value.len();
+        // Most transactions have a single write.
+        if bytes > CHUNKED_BYTES_MAX || self.is_empty() {
+            return (Bytes::from([prefix, key].concat()), Bytes::copy_from_slice(value));
+        }
+        if self.chunk.capacity() < bytes {
+            self.chunk_bytes = (2 * self.chunk_bytes).min(CHUNK_BYTES_MAX).max(4 * bytes);
+            self.chunk = BytesMut::with_capacity(self.chunk_bytes);
+        }
+        self.chunk.extend_from_slice(prefix);
+        self.chunk.extend_from_slice(key);
+        let key = self.chunk.split().freeze();
+        self.chunk.extend_from_slice(value);
+        (key, self.chunk.split().freeze())
     }
 
     /// Returns the buffered write of a key: `None` if there is none, `Some(None)` if it deletes.
     pub fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
-        if self.writes.is_empty() { None } else { self.writes.get(key) }
+        Some(&self.writes.at(self.writes.find(key).ok()?).1)
     }
 
     /// Returns true if the key was written.
     pub fn contains(&self, key: &[u8]) -> bool {
-        self.writes.contains_key(key)
+        self.writes.find(key).is_ok()
     }
 
     /// Returns true if nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.len() == 0
     }
 
     /// Returns the number of keys written.
@@ -103,14 +139,14 @@ impl WriteSet {
         from: Bound<&[u8]>,
         end: Option<&[u8]>,
     ) -> Option<(&Bytes, &Option<Bytes>)> {
-        let found = self.writes.range::<[u8], _>((from, Bound::Unbounded)).next()?;
-        end.is_none_or(|end| &found.0[..] < end).then_some(found)
+        let (key, value) = self.writes.first(from)?;
+        end.is_none_or(|end| &key[..] < end).then_some((key, value))
     }
 
     /// Returns the last write before (or at) a key that lies at or after `start`.
     pub fn last(&self, start: &[u8], until: Bound<&[u8]>) -> Option<(&Bytes, &Option<Bytes>)> {
-        let found = self.writes.range::<[u8], _>((Bound::Unbounded, until)).next_back()?;
-        (&found.0[..] >= start).then_some(found)
+        let (key, value) = self.writes.last(until)?;
+        (&key[..] >= start).then_some((key, value))
     }
 
     /// Returns a written key in the range, if there is one.
@@ -151,14 +187,15 @@ impl WriteSet {
         let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         for (key, old) in self.undo.drain(undo_len..).rev() {
             let len = key.len();
+            let place = self.writes.find(&key).expect("what may be undone was written");
             let replaced = match old {
                 Some(old) => {
                     self.bytes += len + size(&old);
-                    self.writes.insert(key, old)
+                    self.writes.replace(place, old)
                 }
-                None => self.writes.remove(&key),
+                None => self.writes.remove(place).1,
             };
-            self.bytes -= replaced.map_or(0, |replaced| len + size(&replaced));
+            self.bytes -= len + size(&replaced);
         }
         // The signature may keep bits of forgotten keys: that costs a comparison, never an answer.
         Ok(())
