@@ -21,7 +21,7 @@ use crate::db::Inner;
 /// collect, so this only bounds how long memory is held in vain.
 const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
-/// How often compaction looks for what nobody has told it of, at most: garbage that has come of age.
+/// How often compaction looks for what nobody has told it of, at most: garbage that came of age.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 /// Compactions that run at once, at most. Each keeps a processor busy, and the program wants some.

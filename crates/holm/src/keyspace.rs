@@ -49,9 +49,9 @@ impl KeyspaceOptions {
         KeyspaceOptions::default()
     }
 
-    /// Gives it a tree of its own that merges tables of similar size: each row is written fewer
-    /// times, and takes more space until its versions meet. For what is written much more than it
-    /// is read: events, logs, measurements.
+    /// Gives it a tree of its own that merges tables of similar size: a row that is written once is
+    /// merged fewer times, and one that is overwritten takes more space until its versions meet.
+    /// For what is added to and seldom read or changed: events, logs, measurements.
     pub fn tiered(mut self) -> KeyspaceOptions {
         self.style = Style::Tiered;
         self

@@ -398,7 +398,7 @@ pub(crate) fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn 
     }
 }
 
-/// Gives a table, which never changes, a second name, or makes a copy of it where that is not possible.
+/// Gives a table, which never changes, a second name, or copies it where that is not possible.
 pub(crate) fn link_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     match disk.hard_link(from, to) {
         Err(error)

@@ -13,8 +13,8 @@
 //!                                               removed when no reader has it any more
 //! ```
 //!
-//! There is one tree of tables for the whole node, and no log but the one: what is in a memtable
-//! can be read back from it.
+//! There is one tree of tables for the whole node, and one more for each keyspace that is tiered;
+//! the log is one for all: what is in a memtable can be read back from it.
 //!
 //! | part | file |
 //! |---|---|

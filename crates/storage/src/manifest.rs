@@ -482,10 +482,10 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::DiskFull`] and [`Error::Io`] when it cannot be written. The state is then the old
-    /// one, and the edit, or another, can be tried again. If the failure was in the very last steps,
-    /// a crash may find either state until an edit succeeds: **no table of either may be deleted**
-    /// as long as [`Manifest::is_certain`] says so. The next edit writes and syncs a whole new file,
-    /// so it does not rest on what became of this one.
+    /// one, and the edit, or another, can be tried again. If the failure was in the very last
+    /// steps, a crash may find either state until an edit succeeds: **no table of either may be
+    /// deleted** as long as [`Manifest::is_certain`] says so. The next edit writes and syncs a
+    /// whole new file, so it does not rest on what became of this one.
     ///
     /// # Panics
     /// As [`State::apply`].

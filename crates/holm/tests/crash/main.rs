@@ -16,6 +16,7 @@
 //! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
 //! | `short_lives.rs` | a command in a loop, which piles nothing up |
 //! | `bulk.rs` | bulk loads and checkpoints, stopped anywhere |
+//! | `day.rs` | a day of overwriting and deleting, which does not fill the disk |
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
 //! | `model.rs` | random programs against a model, under several layouts |
 //!
@@ -25,6 +26,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod bulk;
+mod day;
 mod faults;
 mod history;
 mod model;

@@ -17,8 +17,8 @@ use crate::workload::{Put, Step};
 /// Where the database is.
 pub(crate) const PATH: &str = "db";
 
-/// Segments and memtables of a few records, tables of a few blocks, levels of a few tables, caches of
-/// a few rows and blocks, a past of a few commits: everything happens all the time.
+/// Segments and memtables of a few records, tables of a few blocks, levels of a few tables, caches
+/// of a few rows and blocks, a past of a few commits: everything happens all the time.
 pub(crate) fn tiny() -> Options {
     Options::new()
         .memory(192 << 10)

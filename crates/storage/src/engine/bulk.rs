@@ -11,7 +11,7 @@
 //! once. Their commit timestamp is not known while they are written, so the manifest has it, and
 //! gives it to all of their entries.
 //!
-//! A crash before the edit leaves files that the next opening removes; after it everything is there.
+//! A crash before the edit leaves files that the next opening removes; after it all is there.
 //!
 //! # What the caller promises
 //! That no memtable has a key of theirs when they are added, and that no commit comes between its

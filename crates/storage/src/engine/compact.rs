@@ -84,8 +84,8 @@ impl Engine {
         done
     }
 
-    /// Gives a keyspace a tree of its own, compacted as `style` says. To be called before anything is
-    /// written to the keyspace: what is in another tree would not be found any more.
+    /// Gives a keyspace a tree of its own, compacted as `style` says. To be called before anything
+    /// is written to the keyspace: what is in another tree would not be found any more.
     ///
     /// # Errors
     /// The system's errors: nothing has changed then.

@@ -204,7 +204,8 @@ proptest! {
     #[test]
     fn a_visit_hands_out_the_rows_of_a_map(
         versions in prop::collection::btree_map(
-            (keys(), 0..60u64), prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..20)),
+            (keys(), 0..60u64),
+            prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..20)),
             0..80,
         ),
         tables in 1..4usize, start in keys(), end in prop::option::of(keys()), ts in 0..70u64,

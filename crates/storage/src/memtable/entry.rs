@@ -1,5 +1,5 @@
-#![expect(unsafe_code, reason = "one allocation holds a header and bytes of any length")]
-//! Entries and versions: a key with the chain of its versions, each one allocation.
+#![expect(unsafe_code, reason = "one block holds a header and bytes of any length")]
+//! Entries and versions: a key with the chain of its versions, each one block of the arena.
 //!
 //! ```text
 //!  entry
@@ -16,7 +16,7 @@
 //!  +------+----+-----+------+----------+----+-------------+
 //! ```
 //!
-//! Most keys are written once. So the first version of a key lies in the same allocation as the
+//! Most keys are written once. So the first version of a key lies in the same block as the
 //! key when it is small: a read that finds the entry has the value on the following cache line,
 //! without a third miss. The price: when a newer version supersedes it, its room is not given back
 //! before the entry goes; [`EMBEDDED_VALUE_BYTES_MAX`] bounds that.
@@ -27,13 +27,14 @@
 //!   `next` change only under the entry's lock.
 //! * A dead entry stays dead, and its chain does not change any more.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 
 use base::Timestamp;
 
+use super::arena::Arena;
 use super::link::{Guard, prefetch};
 use super::sync::{AtomicPtr, AtomicU8, Mutex, MutexGuard, Ordering};
 use crate::Value;
@@ -110,12 +111,6 @@ impl VersionHeader {
     }
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: both layouts begin with a header, so the size is not zero.
-    let room = unsafe { alloc(layout) };
-    NonNull::new(room).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
 /// An entry that lives at least as long as `'g`.
 #[derive(Clone, Copy)]
 pub(super) struct EntryRef<'g> {
@@ -129,8 +124,9 @@ unsafe impl Send for EntryRef<'_> {}
 unsafe impl Sync for EntryRef<'_> {}
 
 impl<'g> EntryRef<'g> {
-    /// Allocates an entry with one version. It lives until it is freed.
+    /// Makes an entry with one version. It lives until it is freed, or the arena is dropped.
     pub(super) fn new(
+        arena: &Arena,
         key: &[u8],
         ts: Timestamp,
         value: Value<'_>,
@@ -141,7 +137,7 @@ impl<'g> EntryRef<'g> {
         let embed = value_len <= EMBEDDED_VALUE_BYTES_MAX;
         let embedded = if embed { VALUE_AT + value_len } else { 0 };
         let (layout, version_at) = EntryHeader::layout(key.len(), embedded);
-        let room = allocate(layout);
+        let room = arena.allocate(layout);
         let version = if embed {
             // SAFETY: the layout has `embedded` bytes from `version_at` on, and it is aligned.
             unsafe {
@@ -150,7 +146,7 @@ impl<'g> EntryRef<'g> {
                 version
             }
         } else {
-            VersionRef::new(ts, value, guard).at
+            VersionRef::new(arena, ts, value, guard).at
         };
         let header = EntryHeader {
             head: AtomicPtr::new(version.as_ptr()),
@@ -262,7 +258,7 @@ impl<'g> EntryRef<'g> {
         tail
     }
 
-    /// Returns the bytes of the allocation.
+    /// Returns the bytes of the block.
     pub(super) fn bytes(self) -> usize {
         let header = self.header();
         EntryHeader::layout(header.key_len as usize, usize::from(header.embedded)).0.size()
@@ -296,8 +292,8 @@ impl<'g> EntryRef<'g> {
     /// Frees the entry and an embedded version, but no other.
     ///
     /// # Safety
-    /// Nothing leads to the entry any more and no guard protects a reference to it.
-    pub(super) unsafe fn free(at: NonNull<EntryHeader>) {
+    /// It is of this arena, nothing leads to it any more, and no guard protects a reference to it.
+    pub(super) unsafe fn free(at: NonNull<EntryHeader>, arena: &Arena) {
         // SAFETY: allocated in `new` with the layout that follows from the header.
         unsafe {
             let header = at.as_ref();
@@ -307,7 +303,7 @@ impl<'g> EntryRef<'g> {
                 at.cast::<u8>().add(version_at).cast::<VersionHeader>().drop_in_place();
             }
             at.drop_in_place();
-            dealloc(at.cast().as_ptr(), layout);
+            arena.free(at.cast(), layout);
         }
     }
 }
@@ -344,10 +340,15 @@ unsafe impl Send for VersionRef<'_> {}
 unsafe impl Sync for VersionRef<'_> {}
 
 impl<'g> VersionRef<'g> {
-    /// Allocates a version. It lives until it is freed.
-    pub(super) fn new(ts: Timestamp, value: Value<'_>, _: &'g Guard) -> VersionRef<'g> {
+    /// Makes a version. It lives until it is freed, or the arena is dropped.
+    pub(super) fn new(
+        arena: &Arena,
+        ts: Timestamp,
+        value: Value<'_>,
+        _: &'g Guard,
+    ) -> VersionRef<'g> {
         let layout = VersionHeader::layout(value.as_put().map_or(0, <[u8]>::len));
-        let at = allocate(layout).cast();
+        let at = arena.allocate(layout).cast();
         // SAFETY: allocated with that layout just now.
         unsafe { VersionHeader::write(at, ts, value, false) };
         VersionRef { at, guard: PhantomData }
@@ -392,7 +393,7 @@ impl<'g> VersionRef<'g> {
         Some(VersionRef { at, guard: PhantomData })
     }
 
-    /// Returns the bytes of the allocation; zero for an embedded version.
+    /// Returns the bytes of the block; zero for an embedded version.
     pub(super) fn bytes(self) -> usize {
         let header = self.header();
         if header.embedded { 0 } else { VersionHeader::layout(header.len as usize).size() }
@@ -401,13 +402,14 @@ impl<'g> VersionRef<'g> {
     /// Frees the version.
     ///
     /// # Safety
-    /// It is not embedded, no chain leads to it any more, and no guard protects a reference to it.
-    pub(super) unsafe fn free(at: NonNull<VersionHeader>) {
+    /// It is of this arena and not embedded, no chain leads to it any more, and no guard protects a
+    /// reference to it.
+    pub(super) unsafe fn free(at: NonNull<VersionHeader>, arena: &Arena) {
         // SAFETY: allocated in `new` with the layout that follows from the header.
         unsafe {
             let layout = VersionHeader::layout(at.as_ref().len as usize);
             at.drop_in_place();
-            dealloc(at.cast().as_ptr(), layout);
+            arena.free(at.cast(), layout);
         }
     }
 }

@@ -66,6 +66,7 @@
 //! they become visible. It must not make a timestamp visible before all its inserts returned.
 //! Flushing to tables: later, by [`Pin::versions`].
 
+mod arena;
 mod collect;
 mod cursor;
 mod entry;
@@ -142,7 +143,18 @@ impl Memtable {
     /// Returns an empty table. `seed` keys its hash function, so that nobody outside can choose
     /// keys that collide; equal seeds give equal behaviour.
     pub fn new(seed: u64, tombstones: Tombstones) -> Memtable {
-        let memory = Memory::new();
+        // Where whole keys go, their memory should go with them; where they stay until the table
+        // does, it goes with the table.
+        Memtable::with_memory(seed, tombstones, Memory::new(tombstones == Tombstones::Kept))
+    }
+
+    /// Returns an empty table whose keys go, and leave idle blocks: all that can happen to memory.
+    #[cfg(all(test, not(shuttle)))]
+    fn in_chunks(seed: u64) -> Memtable {
+        Memtable::with_memory(seed, Tombstones::Dropped, Memory::new(true))
+    }
+
+    fn with_memory(seed: u64, tombstones: Tombstones, memory: Memory) -> Memtable {
         let guard = Guard::alone();
         Memtable {
             seed,
@@ -236,7 +248,9 @@ impl Memtable {
 
     /// Returns the bytes held by entries, versions and indexes, without the allocator's overhead.
     pub fn memory_bytes(&self) -> usize {
-        self.memory.counters.bytes() + self.hash.bytes(self.pin_writer().guard())
+        self.memory.counters.bytes()
+            + self.memory.arena.idle_bytes()
+            + self.hash.bytes(self.pin_writer().guard())
     }
 
     /// Starts loading an empty table with keys in rising order (recovery from a checkpoint).
@@ -378,7 +392,7 @@ impl Memtable {
         value: Value<'_>,
         guard: &'g Guard,
     ) -> EntryRef<'g> {
-        let entry = EntryRef::new(key, ts, value, guard);
+        let entry = EntryRef::new(&self.memory.arena, key, ts, value, guard);
         self.memory.counters.add(0, (entry.bytes() + entry.head().bytes()) as isize);
         entry
     }
@@ -401,7 +415,7 @@ impl Memtable {
         guard: &'g Guard,
     ) -> Option<bool> {
         // Allocated before the lock, which is then held for a few instructions.
-        let version = VersionRef::new(ts, value, guard);
+        let version = VersionRef::new(&self.memory.arena, ts, value, guard);
         self.memory.counters.add(0, version.bytes() as isize);
         let lock = entry.lock();
         let dead = entry.is_dead();

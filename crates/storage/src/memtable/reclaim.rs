@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use super::Memtable;
+use super::arena::Arena;
 use super::entry::{EntryHeader, EntryRef, VersionHeader, VersionRef};
 use super::hash_index::Slots;
 use super::link::{self, Guard, Shared};
@@ -78,13 +79,14 @@ impl Retired {
     /// Frees it.
     ///
     /// # Safety
-    /// Nothing leads to it, and every pin that was held when it was unlinked is gone.
-    pub(super) unsafe fn free(self) {
+    /// It is of this arena if it lives in one, nothing leads to it, and every pin that was held
+    /// when it was unlinked is gone.
+    pub(super) unsafe fn free(self, arena: &Arena) {
         // SAFETY: exactly what each of these asks for.
         unsafe {
             match self {
-                Retired::Entry(entry, _) => EntryRef::free(entry),
-                Retired::Version(version, _) => VersionRef::free(version),
+                Retired::Entry(entry, _) => EntryRef::free(entry, arena),
+                Retired::Version(version, _) => VersionRef::free(version, arena),
                 Retired::Slots(slots) => link::free(slots),
                 Retired::Leaf(leaf) => link::free(leaf),
                 Retired::Inner(inner) => link::free(inner),
@@ -98,15 +100,18 @@ impl Retired {
 pub(super) struct Memory {
     pub(super) pins: Pins,
     pub(super) counters: Counters,
+    pub(super) arena: Arena,
     stripes: [Padded<Mutex<Vec<Retired>>>; STRIPES],
     limbo: Mutex<VecDeque<(u64, Vec<Retired>)>>,
 }
 
 impl Memory {
-    pub(super) fn new() -> Memory {
+    /// `is_chunked` is the arena's.
+    pub(super) fn new(is_chunked: bool) -> Memory {
         Memory {
             pins: Pins::new(),
             counters: Counters::default(),
+            arena: Arena::new(is_chunked),
             stripes: Default::default(),
             limbo: Mutex::default(),
         }
@@ -161,7 +166,7 @@ impl Memory {
                 // SAFETY: whoever retired it unlinked it before, and it was in its stripe before
                 // the epoch `tag` ended. Every pin that was held then, and may hold it, is gone:
                 // `oldest_epoch` sees each of them with an epoch of at most `tag` (`pins.rs`).
-                unsafe { item.free() };
+                unsafe { item.free(&self.arena) };
             }
         }
     }
@@ -173,12 +178,14 @@ impl Drop for Memtable {
         // SAFETY: no pin is left, for pins borrow or own the table, and nothing is looked at after
         // it was freed: what retired is not in the indexes, each entry is in the hash index once,
         // and its chain and the way to the next node are read first.
-        let free = |item: Retired| unsafe { item.free() };
+        let free = |item: Retired| unsafe { item.free(&self.memory.arena) };
         for stripe in &self.memory.stripes {
             stripe.0.lock().drain(..).for_each(free);
         }
         self.memory.limbo.lock().drain(..).flat_map(|batch| batch.1).for_each(free);
-        for entry in self.hash.entries(&guard) {
+        // Mostly nothing: what lies in the arena's chunks goes with them.
+        let is_pure = self.memory.arena.is_pure();
+        for entry in self.hash.entries(&guard).take_while(|_| !is_pure) {
             let mut next = Some(entry.head());
             while let Some(version) = next {
                 next = version.next();

@@ -6,12 +6,11 @@
 #[cfg(not(shuttle))]
 mod chosen {
     use std::cell::Cell;
-    use std::sync::atomic::AtomicUsize;
 
     pub(in crate::memtable) use parking_lot::{Mutex, MutexGuard};
     pub(in crate::memtable) use std::hint::spin_loop;
     pub(in crate::memtable) use std::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
 
     static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -48,7 +47,7 @@ mod chosen {
     pub(in crate::memtable) use shuttle::hint::spin_loop;
     pub(in crate::memtable) use shuttle::sync::MutexGuard;
     pub(in crate::memtable) use shuttle::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
 
     /// A mutex with the shape of parking_lot's.

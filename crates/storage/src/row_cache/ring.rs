@@ -7,7 +7,7 @@
 //!   ring    [ row | row | dead | row* | row | … free … | row | row | filler ]
 //!                                           ^ head       ^ tail: the oldest
 //!
-//!   row     | length u32 | key length u16 | flags u8 | 0 | hash u64 | timestamp u64 | key | value |
+//!   row     | length u32 | key length u16 | flags u8 | 0 | hash u64 | timestamp u64 | key | value
 //! ```
 //!
 //! A hit takes two places in memory: the word in the index, and the row itself, which is copied

@@ -66,8 +66,8 @@ impl BlockCache {
         }
     }
 
-    /// Has the processor fetch where the cache would find a block, in two steps, each of which needs
-    /// what the one before fetched.
+    /// Has the processor fetch where the cache would find a block, in two steps, each of which
+    /// needs what the one before fetched.
     pub(crate) fn prefetch(&self, table: u64, offset: u64, step: Prefetch) {
         let hash = hash(table, offset);
         match step {

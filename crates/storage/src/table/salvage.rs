@@ -56,7 +56,7 @@ impl WholeEntries {
     /// Goes to the next entry; returns false if there is none.
     ///
     /// # Errors
-    /// If the table cannot be read for another reason than damage, as that it needs a newer program.
+    /// If the table cannot be read for another reason than damage, as when it needs a newer one.
     pub(crate) fn next(&mut self) -> Result<bool> {
         loop {
             if !self.step()? {

@@ -107,8 +107,7 @@ fn compare(model: &Model, pin: &Pin<&Memtable>) {
     }
 }
 
-fn run(ops: Vec<Op>) {
-    let mut table = Memtable::new(3, Tombstones::Dropped);
+fn run(ops: Vec<Op>, mut table: Memtable) {
     let mut model = Model::new();
     let mut now = 10;
     {
@@ -179,6 +178,7 @@ proptest! {
 
     #[test]
     fn the_table_agrees_with_a_map_of_maps(ops in ops()) {
-        run(ops);
+        run(ops.clone(), Memtable::new(3, Tombstones::Dropped));
+        run(ops, Memtable::in_chunks(3));
     }
 }

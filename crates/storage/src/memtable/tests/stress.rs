@@ -25,7 +25,7 @@ struct Bank {
 
 impl Bank {
     fn new() -> Bank {
-        let table = Memtable::new(5, Tombstones::Dropped);
+        let table = Memtable::in_chunks(5);
         let writer = table.pin_writer();
         for account in 0..ACCOUNTS {
             writer.insert(&key(account), ts(1), Value::Put(&balance(100, account)));
@@ -181,7 +181,7 @@ fn the_accounts_add_up_at_every_timestamp() {
 fn keys_come_and_go_under_scans() {
     // Each thread owns every fourth key, inserts and deletes it in turn; others always exist.
     const KEYS: usize = 1200;
-    let mut table = Memtable::new(6, Tombstones::Dropped);
+    let mut table = Memtable::in_chunks(6);
     for n in (0..KEYS).step_by(4) {
         table.pin_writer().insert(&key(n), ts(1), Value::Put(b"here"));
     }
