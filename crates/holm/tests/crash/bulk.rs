@@ -224,7 +224,7 @@ fn a_checkpoint_is_a_database_of_its_own() {
     drop(copy);
     assert!(check(&open_at(&disk, &clock, "copy").unwrap(), "the copy, opened again"));
     let refused = db.checkpoint("copy").unwrap_err().to_string();
-    assert!(refused.contains("there is one in it already"), "{refused}");
+    assert!(refused.contains("a database is in it already"), "{refused}");
 }
 
 #[test]
