@@ -399,7 +399,25 @@ impl Db {
         let _ = self.inner.compact_all(self.inner.wall_ms());
     }
 
-    /// Returns sizes and counts.
+    /// Returns sizes and counts, since the database was opened where they count something. Nothing
+    /// is read from the disk for it.
+    ///
+    /// ```
+    /// # let directory = std::env::temp_dir().join(format!("holm-stats-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&directory);
+    /// # let db = holm::Db::open(&directory)?;
+    /// # db.put(&db.keyspace("users")?, "ada", "1")?;
+    /// # db.flush()?;
+    /// let engine = db.stats().engine;
+    /// for level in &engine.levels {
+    ///     println!("level {}: {} tables, {} bytes", level.level, level.tables, level.bytes);
+    /// }
+    /// assert!(engine.memory_bytes() <= engine.memory_budget_bytes as u64);
+    /// assert!(engine.debt_bytes == 0, "compaction keeps up");
+    /// # drop(db);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let shard = &self.inner.shard;
         let error = self.inner.background_error.read().unwrap_or_else(PoisonError::into_inner);

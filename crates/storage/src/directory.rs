@@ -320,7 +320,7 @@ impl Directory {
 pub(crate) fn begin(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn LockGuard>> {
     disk.create_dir_all(path).map_err(Error::io(path, "create"))?;
     if has_format(disk, path)? {
-        return Err(not_a_database(path, "there is one in it already, and nothing is replaced"));
+        return Err(not_a_database(path, "a database is in it already, and nothing is replaced"));
     }
     check_is_free(disk, path)?;
     let lock = lock(disk, path, owner)?;

@@ -217,7 +217,7 @@ pub struct State {
     pub log_start: u64,
     /// The index that the log had reached: the next record gets a higher one, also if none is left.
     pub log_index: u64,
-    /// The number of the next new file.
+    /// The number of the next new file, or run.
     pub next_file_number: u64,
     /// Reads before this timestamp are refused, for versions they need may be gone.
     pub gc_watermark: Timestamp,
@@ -256,7 +256,7 @@ pub struct Edit {
     pub log_start: Option<u64>,
     /// See [`State::log_index`].
     pub log_index: Option<u64>,
-    /// See [`State::next_file_number`]; it rises by itself above all added tables.
+    /// See [`State::next_file_number`]; it rises by itself above all added tables and their runs.
     pub next_file_number: Option<u64>,
     /// See [`State::gc_watermark`].
     pub gc_watermark: Option<Timestamp>,
@@ -277,7 +277,9 @@ impl State {
             assert!(removed.is_some(), "an edit removes table {number}, which is not live");
         }
         for table in &edit.added {
-            self.next_file_number = self.next_file_number.max(table.number.saturating_add(1));
+            // Runs are numbered together with files, and a run may have got its number last.
+            let last_number = table.number.max(table.run);
+            self.next_file_number = self.next_file_number.max(last_number.saturating_add(1));
             if let Some(bounds) = &table.bounds {
                 self.last_ts = self.last_ts.max(bounds.ts_max);
             }

@@ -182,7 +182,13 @@ impl Salvage {
             None => {
                 let start = wal::oldest_position(&**disk, &wal_folder)?;
                 let tables = Tables::all(&**disk, &folder, &mut plan)?;
-                (tables, Log::read(&**disk, wal_folder, id, start, 0, &mut plan)?)
+                let log = Log::read(&**disk, wal_folder, id, start, 0, &mut plan)?;
+                plan.losses.push(format!(
+                    "the manifest: the database is put together from the tables that are there \
+                     and the log; the past before timestamp {} cannot be read any more",
+                    plan.last_ts
+                ));
+                (tables, log)
             }
         };
         Ok(Salvage { plan, id, format_is_damaged, tables, log })

@@ -10,11 +10,12 @@ use storage::repair::{self, RepairPlan};
 use super::Context;
 use crate::exit::{Code, Failure, Result};
 use crate::output::Output;
-use crate::table::grouped;
+use crate::table::{count, grouped};
 
 /// Shows what of a damaged database can be kept and what would be lost, and keeps it if told so.
 ///
-/// The files as they are now are copied beside it first, into the database's own directory, so that
+/// It works table by table, whatever the size of the database: what is whole stays as it is. The
+/// files as they are now are kept first, in a folder in the database's own directory, so that
 /// nothing is lost by trying. A copy from before the damage is better than any repair.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -55,6 +56,8 @@ fn show(output: &mut Output, plan: &RepairPlan, is_done: bool, directory: &Path)
             "repaired": plan.is_needed() && is_done,
             "damages": plan.damages,
             "losses": plan.losses,
+            "doubts": plan.doubts,
+            "whole_tables": plan.whole_tables,
             "kept_versions": plan.kept_versions,
             "kept_transactions": plan.kept_transactions,
             "last_timestamp": plan.last_ts.raw(),
@@ -70,11 +73,15 @@ fn show(output: &mut Output, plan: &RepairPlan, is_done: bool, directory: &Path)
     for loss in &plan.losses {
         output.line(&format!("lost: {loss}"))?;
     }
+    for doubt in &plan.doubts {
+        output.line(&format!("not certain: {doubt}"))?;
+    }
     output.line(&format!(
-        "kept: {} versions, {} transactions of the log, up to @{}",
-        grouped(plan.kept_versions),
-        grouped(plan.kept_transactions),
-        plan.last_ts
+        "kept: {}, {} of the log, up to @{}; tables that stay as they are: {}",
+        count(plan.kept_versions, "version"),
+        count(plan.kept_transactions, "transaction"),
+        plan.last_ts,
+        grouped(plan.whole_tables)
     ))?;
     if is_done {
         output

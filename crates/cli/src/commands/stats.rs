@@ -1,6 +1,6 @@
 //! `holm stats`.
 
-use holm::{CacheStats, Db, Stats};
+use holm::{CacheStats, Db, LevelStats, Stats};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -100,15 +100,29 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
         }),
         ("hot rows", cache(&engine.row_cache)),
         ("blocks", cache(&engine.block_cache)),
-        ("indexes and filters", table::bytes(engine.metadata_bytes as u64)),
+        ("indexes and filters", {
+            let reads = &engine.table_reads;
+            let in_vain = table::count(reads.filter_false_positives, "table");
+            let metadata = table::bytes(engine.metadata_bytes as u64);
+            format!("{metadata}, {in_vain} asked in vain")
+        }),
         ("keys in memtables", grouped(engine.memtable_keys as u64)),
         ("log to replay", table::bytes(engine.log_bytes)),
         ("log segments", engine.wal.segments.to_string()),
+        ("rows, about", grouped(rows_estimate(stats))),
         ("tables", table::bytes(engine.table_bytes())),
         ("in tables up to", format!("@{}", engine.checkpoint_ts)),
         ("runs to ask for a key", engine.read_amplification().to_string()),
         ("bytes written a byte", ratio(engine.write_amplification())),
         ("bytes kept a byte", ratio(engine.space_amplification())),
+        ("flushed", {
+            let memtables = table::count(engine.flushes, "memtable");
+            format!("{}, {memtables}", table::bytes(engine.flushed_bytes))
+        }),
+        ("compacted", {
+            let written = table::bytes(engine.compaction_written_bytes);
+            format!("{written}, {}", table::count(engine.compactions, "compaction"))
+        }),
         ("to be compacted", table::bytes(engine.debt_bytes)),
         ("commits slowed down", {
             let time = std::time::Duration::from_nanos(engine.delayed_ns);
@@ -125,6 +139,14 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
         lines.push(("damage was found", damage.clone()));
     }
     lines
+}
+
+/// Returns about how many rows there are, without reading any: old versions count, too, and each
+/// tombstone is taken to hide one of them.
+fn rows_estimate(stats: &Stats) -> u64 {
+    let row = |level: &LevelStats| level.entries.saturating_sub(2 * level.tombstones);
+    let in_tables: u64 = stats.engine.levels.iter().map(row).sum();
+    in_tables + stats.engine.memtable_keys as u64
 }
 
 fn cache(stats: &CacheStats) -> String {
@@ -159,6 +181,7 @@ pub(crate) fn json(stats: &Stats) -> Value {
         "log_bytes": engine.log_bytes,
         "log_segments": engine.wal.segments,
         "log_syncs": engine.wal.syncs,
+        "rows_estimate": rows_estimate(stats),
         "table_bytes": engine.table_bytes(),
         "checkpoint_timestamp": engine.checkpoint_ts.raw(),
         "background_error": stats.background_error,

@@ -15,9 +15,13 @@ fn an_import_that_was_killed_goes_on() {
     bed.write("all.jsonl", &lines);
     // Wherever it is when it is killed, the rest completes it. It cannot end before it is killed:
     // its input stays open.
-    for bytes in [0, 100_000, 400_000, lines.len()] {
-        let db = format!("killed-after-{bytes}");
-        let mut import = bed.start(&["--db", &db, "import", "-"]);
+    let places = [0, 100_000, 400_000, lines.len()];
+    let ways = places.into_iter().flat_map(|bytes| [(bytes, true), (bytes, false)]);
+    for (bytes, in_batches) in ways {
+        let db = format!("killed-after-{bytes}-{in_batches}");
+        let mut arguments = vec!["--db", &db, "import", "-"];
+        arguments.extend(in_batches.then_some("--batches"));
+        let mut import = bed.start(&arguments);
         let mut stdin = import.stdin.take().unwrap();
         stdin.write_all(&lines.as_bytes()[..bytes]).unwrap();
         import.kill().unwrap();

@@ -78,6 +78,50 @@ fn a_line_without_an_end_is_not_held_in_memory() {
 }
 
 #[test]
+fn whichever_way_an_import_takes_the_result_is_the_same() {
+    let bed = Bed::new();
+    // Keys in no order, many of them twice, and some lines that are none.
+    let mut lines = String::new();
+    for number in 0..5000u32 {
+        let key = number.wrapping_mul(2_654_435_761) % 3000;
+        lines.push_str(&format!("{{\"key\":\"k{key}\",\"value\":\"v{number}\"}}\n"));
+        if number % 1000 == 7 {
+            lines.push_str("nonsense\n");
+        }
+    }
+    bed.write("all.jsonl", &lines);
+    let ways: [&[&str]; 4] = [
+        &["--batches"],
+        &[],
+        // A run for some thirty records: two generations of them.
+        &["--sort-memory", "3KiB"],
+        &["--sort-memory", "64KiB", "--tmp", "tmp"],
+    ];
+    std::fs::create_dir(bed.path.join("tmp")).unwrap();
+    let mut results = Vec::new();
+    for (number, way) in ways.iter().enumerate() {
+        let db = format!("db{number}");
+        let import = ["--db", &db, "import", "all.jsonl", "--skip-bad", "-o", "json"];
+        let said = bed.holm(&[&import, *way].concat(), b"");
+        assert_eq!((said.code, said.err.lines().count()), (0, 5), "{way:?}: {said:?}");
+        bed.ok(&["--db", &db, "export", "found.jsonl"]);
+        bed.ok(&["--db", &db, "verify"]);
+        results.push((said.out, bed.read("found.jsonl")));
+    }
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(std::fs::read_dir(bed.path.join("tmp")).unwrap().count(), 0);
+
+    // A line that is none ends it, and of a bulk load nothing is there then.
+    let said = bed.holm(&["--db", "none", "import", "all.jsonl"], b"");
+    assert!(said.code == 1 && said.err.contains("nothing was imported"), "{said:?}");
+    assert_eq!(bed.ok(&["--db", "none", "scan"]), "");
+    // The same file again, over what is there, comes in batches.
+    bed.ok(&["--db", "db1", "import", "all.jsonl", "--skip-bad"]);
+    bed.ok(&["--db", "db1", "export", "found.jsonl"]);
+    assert!(bed.read("found.jsonl") == results[0].1);
+}
+
+#[test]
 fn packages_are_imported_and_queried() {
     let bed = Bed::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/packages.jsonl");

@@ -92,12 +92,6 @@ impl Tables {
             plan.last_ts = plan.last_ts.max(meta.ts_max());
             tables.push(meta);
         }
-        plan.losses.push(format!(
-            "the manifest: the database is put together from {} tables that are there and the log; \
-             the past before timestamp {} cannot be read any more",
-            tables.len(),
-            plan.last_ts
-        ));
         plan.doubts.push(
             "which of the tables belonged to the database: one that was about to be removed may \
              bring back old values, and keys that had been deleted"

@@ -224,8 +224,10 @@ impl Layered {
                 let value = (number % 5 != 4).then(|| vec![(round * 60 + number) as u8; 90]);
                 layered.commit(&engine, keyspace, place, value.as_deref());
             }
-            if round == 2 {
-                layered.bulk_load(&engine);
+            match round {
+                2 => layered.bulk_load(&engine, KeyspaceId(5)),
+                5 => layered.bulk_load(&engine, KeyspaceId(6)),
+                _ => {}
             }
             if round < 5 {
                 engine.seal(Timestamp::from_raw(layered.ts));
@@ -265,11 +267,17 @@ impl Layered {
         };
     }
 
-    /// Into a keyspace of its own.
-    fn bulk_load(&mut self, engine: &Arc<Engine>) {
+    /// Into a keyspace of its own, in which rows have been and were deleted.
+    fn bulk_load(&mut self, engine: &Arc<Engine>, keyspace: KeyspaceId) {
+        for number in 0..10 {
+            self.commit(engine, keyspace, number * 3, Some(b"before"));
+            self.commit(engine, keyspace, number * 3, None);
+        }
+        engine.seal(Timestamp::from_raw(self.ts));
+        assert!(engine.flush_next(Timestamp::from_raw(self.ts)).unwrap());
         let mut writer = engine.bulk_write();
         for number in 0..200 {
-            let key = [&KeyspaceId(5).prefix()[..], &key(number)].concat();
+            let key = [&keyspace.prefix()[..], &key(number)].concat();
             writer.add(&key, &[number as u8; 20]).unwrap();
             self.rows.insert(key, vec![number as u8; 20]);
         }
@@ -277,7 +285,7 @@ impl Layered {
         engine.add_bulk(&mut writer.finish().unwrap(), Timestamp::from_raw(self.ts)).unwrap();
         // Some of them are newer.
         for number in 0..20 {
-            self.commit(engine, KeyspaceId(5), number * 9, Some(b"newer"));
+            self.commit(engine, keyspace, number * 9, Some(b"newer"));
         }
     }
 
@@ -311,7 +319,7 @@ fn rows_in<'a>(disk: &SimDisk, known: impl Iterator<Item = &'a Vec<u8>>) -> Rows
     let engine = open_tiny(disk).unwrap();
     engine.verify().unwrap();
     let pin = engine.pin_newest(|| Timestamp::from_raw(u64::MAX - 1));
-    let places = [2, 4, 5].into_iter().flat_map(|keyspace| {
+    let places = [2, 4, 5, 6].into_iter().flat_map(|keyspace| {
         (0..300).map(move |number| [&KeyspaceId(keyspace).prefix()[..], &key(number)].concat())
     });
     let all = places.chain(known.cloned());

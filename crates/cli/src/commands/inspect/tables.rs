@@ -10,7 +10,7 @@ use storage::table::{BlockLine, BlockRole, Compression, Table, TableDescription}
 
 use super::{database, key_json, key_text};
 use crate::commands::Context;
-use crate::exit::{Code, Failure, Result};
+use crate::exit::{Code, Failure, Result, say};
 use crate::table::{bytes, grouped, plain};
 
 pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
@@ -22,8 +22,19 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
         return context.output.line("there are no tables yet: all is in the log");
     }
     let mut damaged = 0;
+    let mut unreadable = None;
     for path in files {
-        let table = Table::open(&RealDisk, &path)?.describe()?;
+        let table = match Table::open(&RealDisk, &path).and_then(|table| table.describe()) {
+            Ok(table) => table,
+            // Those after it are worth seeing, too.
+            Err(error) => {
+                context.output.flush()?;
+                if let Some(earlier) = unreadable.replace(Failure::from(error)) {
+                    say(earlier.message());
+                }
+                continue;
+            }
+        };
         damaged += table.blocks.iter().filter(|block| block.damage.is_some()).count();
         if context.output.is_json() {
             context.output.json(&json(&path, &table))?;
@@ -32,8 +43,9 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
         }
     }
     context.output.flush()?;
-    match damaged {
-        0 => Ok(()),
+    match (unreadable, damaged) {
+        (Some(failure), _) => Err(failure),
+        (None, 0) => Ok(()),
         _ => Err(Failure::with_code(
             Code::Damaged,
             format!(
