@@ -92,6 +92,10 @@ const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
 /// How often compacting by hand asks whether the background is through.
 const COMPACT_POLL: Duration = Duration::from_millis(5);
 
+/// Share of what may be kept from the disk at which the background is asked to bring it there, as a
+/// divisor: so that it has done so before a committer must.
+const UNSYNCED_SHARE: u64 = 4;
+
 /// How long a log is left to be replayed by the next opening, in bytes: some ten milliseconds'
 /// worth. A longer one is written to tables when the database is closed.
 const LOG_BYTES_AT_CLOSE: u64 = 1 << 20;
@@ -517,6 +521,8 @@ impl Inner {
             };
             if unsynced > bound {
                 self.shard.sync()?;
+            } else if self.environment.has_background && unsynced > bound / UNSYNCED_SHARE {
+                self.bring_to_disk();
             } else if durability == Durability::Buffered
                 && !self.unsynced.swap(true, Ordering::AcqRel)
             {

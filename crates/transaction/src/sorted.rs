@@ -101,7 +101,7 @@ impl Sorted {
     }
 
     /// Walks all writes in order.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Write> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Write> + Clone {
         Iter { writes: self.first.iter().chain(self.more.iter().flatten()), left: self.len }
     }
 
@@ -153,6 +153,7 @@ impl Sorted {
     }
 }
 
+#[derive(Clone)]
 struct Iter<'w> {
     writes: std::iter::Chain<
         std::slice::Iter<'w, Write>,

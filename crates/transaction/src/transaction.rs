@@ -304,9 +304,7 @@ impl Transaction {
             }
         };
         let writer = memtable.pin_writer();
-        for (key, value) in writes.iter() {
-            writer.insert(key, commit.ts, value);
-        }
+        writer.insert_all(commit.ts, writes.iter().map(|(key, value)| (&key[..], value)));
         drop(writer);
         shard.sequencer().applied(&commit);
         shard.commits.fetch_add(1, Ordering::Relaxed);

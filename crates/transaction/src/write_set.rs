@@ -129,7 +129,7 @@ impl WriteSet {
     }
 
     /// Returns the writes in key order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, Value<'_>)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Bytes, Value<'_>)> + Clone {
         self.writes.iter().map(|(key, value)| (key, as_value(value)))
     }
 

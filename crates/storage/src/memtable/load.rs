@@ -12,6 +12,7 @@ use super::Memtable;
 use super::entry::{Claim, EntryRef};
 use super::hash_index::Inserted;
 use super::link::Guard;
+use super::tree::Finger;
 use crate::Value;
 
 /// Entries whose hash slots are on their way from memory while others are made.
@@ -157,7 +158,8 @@ impl Replay {
         let guard = pin.guard();
         let new = sort(new.iter().map(|claim| claim.entry(guard)).collect());
         if new.len() * REBUILD_SHARE < table.len() {
-            new.into_iter().for_each(|entry| table.index(entry, guard));
+            let mut finger = Finger::default();
+            new.into_iter().for_each(|entry| table.index(entry, &mut finger, guard));
         } else {
             let entries = merge(&table.tree.entries(guard), &new);
             table.apply(table.tree.rebuild(&entries, guard));

@@ -102,7 +102,7 @@ use self::entry::{EntryRef, VersionRef};
 use self::hash_index::{HashIndex, Inserted};
 use self::link::Guard;
 use self::reclaim::{Memory, Retired};
-use self::tree::{Outcome, Tree};
+use self::tree::{Finger, Outcome, Tree};
 use crate::Value;
 
 /// A writer looks this far along the chain for what it may trim. It finds what the last writes of
@@ -308,7 +308,19 @@ impl Memtable {
         guard: &'g Guard,
         index: impl FnOnce(EntryRef<'g>),
     ) -> bool {
-        let hash = self.hash_of(key);
+        self.put_hashed(self.hash_of(key), key, ts, value, guard, index)
+    }
+
+    /// As [`Memtable::put`], with the key's hash.
+    fn put_hashed<'g>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        ts: Timestamp,
+        value: Value<'_>,
+        guard: &'g Guard,
+        index: impl FnOnce(EntryRef<'g>),
+    ) -> bool {
         let mut found = self.hash.find(hash, key, guard);
         loop {
             if let Some(entry) = found
@@ -338,8 +350,8 @@ impl Memtable {
     }
 
     /// Puts a new entry into the ordered index.
-    fn index(&self, entry: EntryRef<'_>, guard: &Guard) {
-        self.apply(self.tree.insert(entry, guard));
+    fn index<'g>(&self, entry: EntryRef<'_>, finger: &mut Finger<'g>, guard: &'g Guard) {
+        self.apply(self.tree.insert(entry, finger, guard));
     }
 
     /// Counts and retires what a change of the tree left.

@@ -9,9 +9,12 @@ use super::cursor::Cursor;
 use super::entry::{EntryRef, VersionRef};
 use super::link::Guard;
 use super::pins::Registration;
-use super::tree::Walk;
+use super::tree::{Finger, Walk};
 use super::{Memtable, TooOld};
 use crate::Value;
+
+/// Keys of a batch whose places in the hash index are on their way from memory.
+const HASHES_AHEAD: usize = 16;
 
 /// A registered reader or writer. While it lives, nothing it can reach is freed, and no version
 /// visible at its timestamp is trimmed. All access goes through a pin, and what it returns borrows
@@ -144,7 +147,38 @@ impl<H: Holder> Pin<H> {
     /// version below it may be trimmed at once.
     pub fn insert(&self, key: &[u8], ts: Timestamp, value: Value<'_>) -> bool {
         let table = self.table();
-        table.put(key, ts, value, &self.guard, |entry| table.index(entry, &self.guard))
+        let mut finger = Finger::default();
+        table.put(key, ts, value, &self.guard, |entry| {
+            table.index(entry, &mut finger, &self.guard);
+        })
+    }
+
+    /// Adds a version of each of some keys, which rise, as [`Pin::insert`] does of one. Faster than
+    /// as many calls: the places of the next keys in the hash index travel from memory while one is
+    /// inserted, and in the ordered index each is looked for from the last one on.
+    pub fn insert_all<'w>(
+        &self,
+        ts: Timestamp,
+        writes: impl Iterator<Item = (&'w [u8], Value<'w>)> + Clone,
+    ) {
+        let (table, guard) = (self.table(), &self.guard);
+        let mut hashes = [0; HASHES_AHEAD];
+        let mut ahead = writes.clone().enumerate().map(|(at, (key, _))| {
+            let hash = table.hash_of(key);
+            table.hash.prefetch(hash, guard);
+            (at % HASHES_AHEAD, hash)
+        });
+        ahead.by_ref().take(HASHES_AHEAD).for_each(|(slot, hash)| hashes[slot] = hash);
+        let mut finger = Finger::default();
+        for (at, (key, value)) in writes.enumerate() {
+            let hash = hashes[at % HASHES_AHEAD];
+            table.put_hashed(hash, key, ts, value, guard, |entry| {
+                table.index(entry, &mut finger, guard);
+            });
+            if let Some((slot, hash)) = ahead.next() {
+                hashes[slot] = hash;
+            }
+        }
     }
 
     /// Returns the newest version at or below this pin's timestamp; `None` if there is none or it

@@ -66,6 +66,10 @@ pub(super) struct Outcome {
     pub(super) bytes: usize,
 }
 
+/// Where the last of some rising entries went: the next one is likely to go there, too, or beside.
+#[derive(Default)]
+pub(super) struct Finger<'g>(Option<Shared<'g, Leaf>>);
+
 /// The inner nodes from the root down, and the child taken in each.
 type Path<'g> = Vec<(Shared<'g, Inner>, usize)>;
 
@@ -120,12 +124,44 @@ impl Tree {
         }
     }
 
-    /// Adds an entry, in the place of a dead one with the same key if there is one.
-    pub(super) fn insert(&self, entry: EntryRef<'_>, guard: &Guard) -> Outcome {
+    /// As [`Tree::lock_leaf`], for a key above the one that the finger was left at: looks there and
+    /// in the next leaf first.
+    fn lock_leaf_near<'g>(
+        &self,
+        key: &[u8],
+        finger: &mut Finger<'g>,
+        guard: &'g Guard,
+    ) -> (Shared<'g, Leaf>, MutexGuard<'g, ()>) {
+        // A low fence never rises, so the leaf is at the key's or left of it, whatever became of it.
+        let mut near = finger.0;
+        debug_assert!(near.is_none_or(|leaf| *leaf.low(guard).get().0 <= *key), "keys do not rise");
+        for _ in 0..2 {
+            let Some(leaf) = near else { break };
+            let lock = leaf.get().lock.lock();
+            if !leaf.is_dead() && leaf.high_cmp(key, guard).is_gt() {
+                finger.0 = Some(leaf);
+                return (leaf, lock);
+            }
+            drop(lock);
+            near = leaf.next.load(guard);
+        }
+        let (leaf, lock) = self.lock_leaf(key, guard);
+        finger.0 = Some(leaf);
+        (leaf, lock)
+    }
+
+    /// Adds an entry, in the place of a dead one with the same key if there is one. Entries that
+    /// come with one finger rise.
+    pub(super) fn insert<'g>(
+        &self,
+        entry: EntryRef<'_>,
+        finger: &mut Finger<'g>,
+        guard: &'g Guard,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let key = entry.key();
         loop {
-            let (leaf, lock) = self.lock_leaf(key, guard);
+            let (leaf, lock) = self.lock_leaf_near(key, finger, guard);
             let place = leaf.place(key, guard);
             if place.found {
                 leaf.replace(place.at, entry);
