@@ -2,7 +2,7 @@
 //! all over the place, and read in order at the end.
 //!
 //! ```text
-//!   runs   [a c d f] [h k] [m n p r s]        each sorted; a full one is cut in two, an empty one goes
+//!   runs   [a c d f] [h k] [m n p r s]        sorted; a full one is cut in two, an empty one goes
 //! ```
 //!
 //! Two levels are enough: a run is short, so that putting a write in its middle moves little, and

@@ -134,7 +134,8 @@ impl Tree {
     ) -> (Shared<'g, Leaf>, MutexGuard<'g, ()>) {
         // A low fence never rises, so the leaf is at the key's or left of it, whatever became of it.
         let mut near = finger.0;
-        debug_assert!(near.is_none_or(|leaf| *leaf.low(guard).get().0 <= *key), "keys do not rise");
+        let rises = near.is_none_or(|leaf| *leaf.low(guard).get().0 <= *key);
+        debug_assert!(rises, "keys do not rise");
         for _ in 0..2 {
             let Some(leaf) = near else { break };
             let lock = leaf.get().lock.lock();
