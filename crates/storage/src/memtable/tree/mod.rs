@@ -132,7 +132,7 @@ impl Tree {
         finger: &mut Finger<'g>,
         guard: &'g Guard,
     ) -> (Shared<'g, Leaf>, MutexGuard<'g, ()>) {
-        // A low fence never rises, so the leaf is at the key's or left of it, whatever became of it.
+        // A low fence never rises, so the leaf is at the key's or left of it, whatever it became.
         let mut near = finger.0;
         let rises = near.is_none_or(|leaf| *leaf.low(guard).get().0 <= *key);
         debug_assert!(rises, "keys do not rise");
