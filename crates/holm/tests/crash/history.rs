@@ -6,6 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use holm::{Db, Error, KeyRange, Snapshot, Timestamp};
 
+use crate::workload::KEYS;
+use crate::world::key;
+
 /// The name under which the catalogue of keyspaces stands in [`Contents`]; no keyspace has it.
 const CATALOGUE: &str = "/catalogue";
 
@@ -175,9 +178,20 @@ pub(crate) fn rows_of(db: &Db, snapshot: &Snapshot) -> Contents {
 fn try_rows_of(db: &Db, snapshot: &Snapshot) -> holm::Result<Contents> {
     let mut rows = Contents::new();
     for keyspace in db.keyspaces() {
+        let mut reversed = snapshot.scan(&keyspace, KeyRange::all()).reverse().collect::<Vec<_>>();
         for row in snapshot.scan(&keyspace, KeyRange::all()) {
             let (key, value) = row?.into_parts();
+            let same = reversed.pop().expect("as many rows backward as forward")?;
+            assert_eq!((same.key(), same.value()), (&key[..], &value[..]), "backward");
             rows.insert((keyspace.name().to_owned(), key.to_vec()), value);
+        }
+        assert!(reversed.is_empty(), "more rows backward than forward");
+        // One by one they come from other places: filters and the cache of hot rows are asked.
+        for number in 0..KEYS as u8 + 1 {
+            let key = key(number);
+            let found = snapshot.get(&keyspace, &key)?;
+            let scanned = rows.get(&(keyspace.name().to_owned(), key));
+            assert_eq!(found.as_ref(), scanned, "key {number} by itself, and in a scan");
         }
     }
     Ok(rows)
