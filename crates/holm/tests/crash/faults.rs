@@ -296,6 +296,8 @@ fn a_failed_sync_ends_writing_and_not_reading() {
     let keyspace = db.keyspace("k").unwrap();
     db.put(&keyspace, "a", "1").unwrap();
     let kept = db.now();
+    // So that the next operation is that of the log.
+    db.maintain();
     disk.fail_at(disk.operations(), ErrorKind::Other);
     for value in ["2", "3"] {
         let error = db.put(&keyspace, "a", value).unwrap_err();
