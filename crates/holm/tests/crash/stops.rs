@@ -134,8 +134,8 @@ fn kind_of(line: &str) -> String {
 
 #[test]
 fn whatever_operation_the_machine_stops_at_a_prefix_with_all_that_was_promised_is_there() {
-    for seed in 0..4 * seeds_factor() {
-        let figures = stop_everywhere(seed, 6, 1, |_, _, recovered| {
+    for seed in 0..3 * seeds_factor() {
+        let figures = stop_everywhere(seed, 4, 1, |_, _, recovered| {
             // It takes writes, and they survive the next loss of power.
             recovered.run(&[Step::Checkpoint]).unwrap();
             recovered.run(&workload(1, 3)).unwrap();
