@@ -501,12 +501,14 @@ impl Inner {
     pub(crate) fn order(&self, txn: transaction::Transaction) -> Result<PendingCommit> {
         let durability = txn.options().durability;
         let bytes = txn.write_bytes();
-        if bytes > 0 && self.shard.engine().no_room().is_some() {
-            // Perhaps there is space by now.
+        let engine = self.shard.engine();
+        // Perhaps there is space by now. And without a background this is when a memtable is
+        // flushed that durable commits have filled: at the end of theirs, they are not visible yet.
+        let is_late = !self.environment.has_background && engine.wants_flush();
+        if bytes > 0 && (is_late || engine.no_room().is_some()) {
             self.ask_for_flush();
         }
         let pending = txn.commit_pending(self.wall_ms());
-        let engine = self.shard.engine();
         let pending = pending.map_err(|error| match engine.log_failure() {
             // It lost against a commit that the log failed under, and will for ever.
             Some(cause) if error.is_retryable() => StorageError::LogFailed { cause }.into(),

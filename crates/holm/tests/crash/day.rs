@@ -102,6 +102,56 @@ fn a_day_of_overwriting_and_queueing_does_not_fill_the_disk() {
     assert!(left < LOG_BYTES, "{left} bytes on disk, and nothing in the database");
 }
 
+/// Grows to some thousand rows and loses them all, again and again, as a table of sessions or a
+/// cache does. Nobody flushes and nobody compacts by hand.
+#[test]
+fn what_grows_and_is_deleted_gives_its_space_back_each_time() {
+    const ROUNDS: u64 = 8;
+    const SESSIONS: u64 = 1_500;
+    let (disk, clock) = (SimDisk::new(), ManualClock::new(1_000_000));
+    let db = open(&disk, &clock, &options()).unwrap();
+    let (sessions, others) = (db.keyspace("sessions").unwrap(), db.keyspace("others").unwrap());
+    for round in 0..ROUNDS {
+        let mut grown = 0;
+        for n in 0..SESSIONS {
+            // Spread over the keys, each at some time of the round.
+            let key = format!("{:05}", n * 7_919 % SESSIONS);
+            db.put(&sessions, &key, value(round, n).as_str()).unwrap();
+            if n % WRITES_A_MINUTE == 0 {
+                clock.advance(MINUTE_MS);
+                db.maintain();
+                grown = disk.allocated_bytes();
+            }
+        }
+        let full = SESSIONS * VERSION_BYTES;
+        assert!(grown < 2 * full + LOG_BYTES, "round {round}: {grown} bytes on disk");
+        assert!(grown > SESSIONS * VALUE_BYTES as u64 / 2, "round {round}: {grown} bytes on disk");
+        // In two ways: each by itself, and all at once.
+        if round % 2 == 0 {
+            for n in 0..SESSIONS {
+                db.delete(&sessions, format!("{n:05}")).unwrap();
+            }
+        } else {
+            db.transact(|txn| txn.delete_range(&sessions, ..)).unwrap();
+        }
+        assert_eq!(db.snapshot().scan(&sessions, ..).count(), 0);
+        let mut left = 0;
+        for minute in 0..4 * RETENTION_MINUTES {
+            clock.advance(MINUTE_MS);
+            // Some life goes on, or no memtable would ever be full.
+            for n in 0..WRITES_A_MINUTE {
+                let key = format!("alive {n}");
+                db.put(&others, &key, value(minute, n).as_str()).unwrap();
+            }
+            db.maintain();
+            left = disk.allocated_bytes();
+        }
+        // Of a few rows each, so that what the disk adds to a file counts for as much.
+        let alive = RETENTION_MINUTES * WRITES_A_MINUTE * VERSION_BYTES;
+        assert!(left < 4 * alive + LOG_BYTES, "round {round}: {left} bytes are left on disk");
+    }
+}
+
 fn as_text(key: &[u8], value: &[u8]) -> (String, String) {
     (String::from_utf8(key.to_vec()).unwrap(), String::from_utf8(value.to_vec()).unwrap())
 }

@@ -2,14 +2,15 @@
 //! full. The database goes on, or says that it cannot; it never shows what is not so, and a crash
 //! after it takes back nothing that was acknowledged.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use env::{CrashMode, ManualClock, SeededRandom, SimDisk};
-use holm::{Error, StorageError};
+use holm::{Db, Error, StorageError};
 
 use crate::stops::{recover, seeds_factor};
 use crate::workload::{Step, workload};
-use crate::world::{World, check_error, open, tiny};
+use crate::world::{Tally, World, check_error, check_files, open, tiny};
 
 const STEPS: usize = 90;
 
@@ -78,6 +79,7 @@ fn fail_everywhere(seed: u64, every: usize, plan: impl Fn(&SimDisk, u64)) -> (u6
         world.disk.operations()
     };
     let mut met = Met::default();
+    let mut tally = Tally::default();
     for number in (0..operations).step_by(every) {
         let mut world = World::new(tiny());
         world.context = format!("seed {seed}, fault at {number}");
@@ -90,7 +92,9 @@ fn fail_everywhere(seed: u64, every: usize, plan: impl Fn(&SimDisk, u64)) -> (u6
             recover(world.disk.crash(mode), &world.clock, &world.history, &context);
         }
         live_on(&mut world);
+        tally.join(&world.tally);
     }
+    tally.check_all_happened();
     (operations, met)
 }
 
@@ -164,6 +168,81 @@ fn a_full_disk_refuses_writes_and_takes_them_once_there_is_space() {
     assert!(refusals > 20, "{refusals}");
 }
 
+/// The log still has room where it was prepared, but no table can be written: memtables fill up
+/// until there is no memory for another one. Then commits are refused, and only they.
+#[test]
+fn when_memory_is_full_of_what_cannot_be_flushed_only_writes_are_refused() {
+    let options = tiny().segment_bytes(1 << 20, 1 << 20).log_bytes(1 << 20);
+    let (disk, clock) = (SimDisk::new(), ManualClock::new(1000));
+    let db = open(&disk, &clock, &options).unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let mut expected = BTreeMap::new();
+    let mut commit = |number: u32| {
+        let (key, value) = (format!("{:03}", number * 7 % 150), format!("{number:0200}"));
+        db.put(&keyspace, &key, &value)?;
+        expected.insert(key, value);
+        Ok::<_, Error>(())
+    };
+    (0..200).try_for_each(&mut commit).unwrap();
+    db.flush().unwrap();
+    let mut number = 200;
+    for round in 0..3 {
+        let past = db.now();
+        disk.set_capacity_bytes(disk.allocated_bytes());
+        let error = loop {
+            match commit(number) {
+                Ok(()) => number += 1,
+                Err(error) => break error,
+            }
+            assert!(number < 5_000, "nothing is ever refused");
+        };
+        assert!(matches!(error, Error::MemoryFull { .. }), "{error:?}");
+        check_error(&error, "memory is full");
+        let text = error.to_string();
+        assert!(text.contains(".table") || text.contains("MANIFEST"), "{text}");
+        let stats = db.stats().engine;
+        assert!(stats.sealed >= 3, "{stats:#?}");
+        // It stays so, and says so.
+        assert!(matches!(commit(number), Err(Error::MemoryFull { .. })));
+        assert!(db.flush().is_err());
+        db.maintain();
+        // Readers do not notice.
+        let view = db.snapshot();
+        assert_eq!(view.scan(&keyspace, ..).count(), 150);
+        assert_eq!(view.scan(&keyspace, ..).reverse().count(), 150);
+        assert!(view.get(&keyspace, "000").unwrap().is_some());
+        assert!(db.at(past).unwrap().get(&keyspace, "001").unwrap().is_some());
+        db.verify().unwrap();
+        if round == 1 {
+            // What was acknowledged is in the log.
+            let crashed = disk.crash(CrashMode::LoseUnsynced);
+            crashed.set_capacity_bytes(u64::MAX);
+            let again = open(&crashed, &clock, &options).unwrap();
+            assert_eq!(again.now(), db.now());
+        }
+        disk.set_capacity_bytes(u64::MAX);
+        commit(number).expect("there is space again");
+        number += 1;
+        assert_eq!(db.stats().engine.sealed, 0, "and what waited is flushed at once");
+    }
+    let check = |db: &Db| {
+        let keyspace = db.keyspace("k").unwrap();
+        let now = db.snapshot();
+        let rows = now.scan(&keyspace, ..).map(|row| {
+            let (key, value) = row.unwrap().into_parts();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            (text(&key), text(&value))
+        });
+        assert_eq!(rows.collect::<BTreeMap<_, _>>(), expected);
+    };
+    check(&db);
+    drop(keyspace);
+    db.close().unwrap();
+    let db = open(&disk, &clock, &options).unwrap();
+    check_files(&disk, &db, "opened again");
+    check(&db);
+}
+
 #[test]
 fn any_read_of_an_opening_and_of_a_verification_may_fail() {
     let (disk, clock, history) = {
@@ -217,6 +296,8 @@ fn a_failed_sync_ends_writing_and_not_reading() {
     let keyspace = db.keyspace("k").unwrap();
     db.put(&keyspace, "a", "1").unwrap();
     let kept = db.now();
+    // So that the next operation is that of the log.
+    db.maintain();
     disk.fail_at(disk.operations(), ErrorKind::Other);
     for value in ["2", "3"] {
         let error = db.put(&keyspace, "a", value).unwrap_err();

@@ -12,6 +12,7 @@
 //! | file | proves |
 //! |---|---|
 //! | `stops.rs` | a machine that stops at any operation, also while it recovers |
+//! | `recovery.rs` | a recovery that flushes, stopped and failing anywhere |
 //! | `faults.rs` | any call that fails, for once or until the disk is healed, and a full disk |
 //! | `threads.rs` | power lost at any moment while many threads commit, beside the background |
 //! | `short_lives.rs` | a command in a loop, which piles nothing up |
@@ -30,6 +31,7 @@ mod day;
 mod faults;
 mod history;
 mod model;
+mod recovery;
 mod rot;
 mod short_lives;
 mod stops;

@@ -18,7 +18,7 @@ use holm::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::world::{open, tiny};
+use crate::world::{Tally, open, tiny};
 
 /// Programs run unless `PROPTEST_CASES` says otherwise: some ten seconds.
 const CASES: u32 = 2000;
@@ -50,6 +50,7 @@ enum Op {
     Wait,
     Hold { slot: u8 },
     ReadHeld { slot: u8, rows: Rows },
+    Peek,
     Release { slot: u8 },
     ReadPast { back: u8, rows: Rows },
     Watch { slot: u8, keyspace: u8, back: Option<u8> },
@@ -57,6 +58,7 @@ enum Op {
     Sync,
     Checkpoint,
     Maintain,
+    Compact,
     Advance(u8),
     Reopen { is_clean: bool },
     Crash(u8),
@@ -113,6 +115,7 @@ fn op() -> impl Strategy<Value = Op> {
     let of_the_rest = prop_oneof![
         3 => slot.clone().prop_map(|slot| Op::Hold { slot }),
         4 => (slot.clone(), rows()).prop_map(|(slot, rows)| Op::ReadHeld { slot, rows }),
+        6 => Just(Op::Peek),
         1 => slot.clone().prop_map(|slot| Op::Release { slot }),
         4 => (0..20u8, rows()).prop_map(|(back, rows)| Op::ReadPast { back, rows }),
         2 => (slot.clone(), 0..2u8, proptest::option::of(0..10u8))
@@ -121,6 +124,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Sync),
         2 => Just(Op::Checkpoint),
         4 => Just(Op::Maintain),
+        1 => Just(Op::Compact),
         3 => (0..60u8).prop_map(Op::Advance),
         1 => any::<bool>().prop_map(|is_clean| Op::Reopen { is_clean }),
         1 => any::<u8>().prop_map(Op::Crash),
@@ -278,6 +282,7 @@ struct Run {
     /// What was seen; the same under all options until the first crash.
     trace: Vec<String>,
     has_crashed: bool,
+    tally: Tally,
 }
 
 impl Run {
@@ -296,6 +301,7 @@ impl Run {
             values: 0,
             trace: Vec::new(),
             has_crashed: false,
+            tally: Tally::default(),
         };
         run.open();
         run
@@ -361,7 +367,12 @@ impl Run {
                     let found = rows
                         .take(snapshot.scan(&self.keyspaces[rows.from.0 as usize], rows.range()));
                     assert_eq!(found, rows.expected(state), "a held snapshot");
+                    self.check_points(snapshot, state);
                 }
+            }
+            Op::Peek => {
+                let snapshot = db.snapshot();
+                self.check_points(&snapshot, &self.model.state_at(snapshot.timestamp()));
             }
             Op::Release { slot } => {
                 self.held.remove(slot);
@@ -379,6 +390,7 @@ impl Run {
                 self.model.promise(visible);
             }
             Op::Maintain => db.maintain(),
+            Op::Compact => db.compact().unwrap(),
             Op::Advance(ms) => self.clock.advance((*ms).into()),
             Op::Reopen { is_clean } => {
                 drop(db);
@@ -388,6 +400,14 @@ impl Run {
                 drop(db);
                 self.crash(*mode);
             }
+        }
+    }
+
+    /// Reads every key by itself: most are hot by now.
+    fn check_points(&self, snapshot: &Snapshot, state: &BTreeMap<Key, Bytes>) {
+        for key in (0..2).flat_map(|space| (0..KEYS).map(move |number| (space, number))) {
+            let found = snapshot.get(&self.keyspaces[key.0 as usize], name_of(key.1)).unwrap();
+            assert_eq!(found.as_ref(), state.get(&key), "{key:?} at {}", snapshot.timestamp());
         }
     }
 
@@ -520,7 +540,9 @@ impl Run {
             Ok(snapshot) => {
                 let found =
                     rows.take(snapshot.scan(&self.keyspaces[rows.from.0 as usize], rows.range()));
-                assert_eq!(found, rows.expected(&self.model.state_at(ts)), "the past at {ts}");
+                let state = self.model.state_at(ts);
+                assert_eq!(found, rows.expected(&state), "the past at {ts}");
+                self.check_points(&snapshot, &state);
             }
             Err(Error::TooOld { .. }) => assert!(ts < oldest, "{ts} is refused, {oldest} is kept"),
             Err(Error::InTheFuture { .. }) => assert!(ts > db.now(), "{ts} is visible"),
@@ -576,6 +598,7 @@ impl Run {
     fn reopen(&mut self, is_clean: bool) {
         self.forget_handles();
         let db = self.db.take().expect("it is open between operations");
+        self.tally.add(&db);
         if is_clean {
             db.close().unwrap()
         } else {
@@ -595,7 +618,9 @@ impl Run {
         self.has_crashed = true;
         self.forget_handles();
         // The old one still stands on the disk before the crash.
-        self.db = None;
+        if let Some(db) = self.db.take() {
+            self.tally.add(&db);
+        }
         self.open();
         let db = self.db();
         // The catalogue was written durably before everything else.
@@ -619,8 +644,8 @@ impl Run {
     }
 }
 
-/// Runs a program; returns what was seen up to the first crash.
-fn run(options: &Options, program: &[Op]) -> Vec<String> {
+/// Runs a program; returns what was seen up to the first crash, and what happened.
+fn run(options: &Options, program: &[Op]) -> (Vec<String>, Tally) {
     let mut run = Run::new(options.clone());
     let mut seen = None;
     for op in program {
@@ -630,7 +655,7 @@ fn run(options: &Options, program: &[Op]) -> Vec<String> {
         run.do_op(op);
     }
     run.reopen(true);
-    seen.unwrap_or(run.trace)
+    (seen.unwrap_or(run.trace), run.tally)
 }
 
 /// Layouts drawn at random: whatever the sizes of things, the answers are the same.
@@ -663,7 +688,8 @@ fn random_layout(seed: u64) -> Options {
         ..TableOptions::default()
     };
     Options::new()
-        .memory(pick(&[0, 64 << 10, 1 << 20]) as usize)
+        // Nothing for caches; blocks; and hot rows, too, which need that much.
+        .memory(pick(&[0, 1 << 20, 1472 << 10, 4 << 20]) as usize)
         .row_cache(pick(&[0, 1]) == 1)
         .memtable_bytes(memtable as usize)
         .segment_bytes(4 << 10, pick(&[4 << 10, 64 << 10]))
@@ -693,16 +719,21 @@ fn random_programs_do_what_the_model_does_under_every_layout() {
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(config, random);
     let counts = RefCell::new((0, 0));
+    let happened = RefCell::new(vec![Tally::default(); 5]);
     let programs = proptest::collection::vec(op(), 1..OPS_MAX);
     let cases_with_seeds = (programs, proptest::num::u64::ANY);
     let outcome = runner.run(&cases_with_seeds, |(program, seed)| {
         let mut layouts = layouts();
         layouts.extend((0..2).map(|n| random_layout(seed.wrapping_add(n))));
-        let traces: Vec<_> = layouts.iter().map(|options| run(options, &program)).collect();
+        let runs = layouts.iter().map(|options| run(options, &program));
+        let (traces, tallies): (Vec<_>, Vec<_>) = runs.unzip();
         for (at, trace) in traces.iter().enumerate().skip(1) {
             let differs = trace.iter().zip(&traces[0]).find(|(a, b)| a != b);
             let options = &layouts[at];
             prop_assert!(trace == &traces[0], "{differs:?} under {options:#?}");
+        }
+        for (sum, tally) in happened.borrow_mut().iter_mut().zip(&tallies) {
+            sum.join(tally);
         }
         let mut counts = counts.borrow_mut();
         counts.0 += program.len();
@@ -715,4 +746,9 @@ fn random_programs_do_what_the_model_does_under_every_layout() {
     let (operations, conflicts) = counts.into_inner();
     println!("{cases} programs, {operations} operations, {conflicts} conflicts, five layouts each");
     assert!(conflicts > cases as usize / 100);
+    let happened = happened.into_inner();
+    println!("{happened:#?}");
+    // In the tiny layouts there is too little for a cache of blocks to have no room for.
+    happened[3..].iter().for_each(Tally::check_all_happened);
+    assert!(happened.iter().all(|tally| tally.row_hits > 1_000), "{happened:#?}");
 }

@@ -9,7 +9,7 @@ use storage::manifest::Manifest;
 
 use crate::history::{Contents, contents_of, try_contents_of};
 use crate::workload::{Step, workload};
-use crate::world::{PATH, World, open, tiny};
+use crate::world::{PATH, World, check_files, open, tiny};
 
 struct Closed {
     disk: SimDisk,
@@ -105,6 +105,69 @@ fn any_bit_that_flips_is_found_or_means_nothing() {
     }
     println!("{flips} flipped bits, {refused} refused");
     assert!(flips > 10_000 && refused * 2 > flips, "{flips} flips, {refused} refused");
+}
+
+/// A compaction that meets damage stops, and what it read from stays: once the damage is gone,
+/// as from a copy of the file, everything is there.
+#[test]
+fn a_damaged_block_ends_a_compaction_and_nothing_else() {
+    let closed = closed();
+    let (mut refused, mut passed) = (0, 0);
+    let files = closed.files();
+    let tables = files.into_iter().filter(|(path, _)| path.starts_with("db/tables"));
+    for (path, len) in tables {
+        for offset in (0..len).step_by(11) {
+            let context = format!("{} byte {offset}", path.display());
+            let disk = closed.disk.crash(CrashMode::KeepUnsynced);
+            let Ok(db) = closed.open(&disk) else { continue };
+            // What is in the log comes to lie above the tables, so there is something to merge.
+            db.flush().unwrap();
+            // While it is open, so that it is a compaction that finds it.
+            let bit = (offset % 8) as u8;
+            disk.flip_bit(&path, offset, bit).unwrap();
+            match db.compact() {
+                Ok(()) => {
+                    // It had no use for it, or for the file; then who reads it finds out.
+                    match try_contents_of(&db) {
+                        Ok(found) => assert!(found == closed.contents, "{context}: otherwise"),
+                        Err(error) => assert_eq!(damaged_file(&error, &context), path),
+                    }
+                    passed += 1;
+                }
+                Err(error) => {
+                    assert_eq!(damaged_file(&error, &context), path, "{context}: {error}");
+                    assert!(disk.read_file(&path).is_ok(), "{context}: it is gone");
+                    disk.flip_bit(&path, offset, bit).unwrap();
+                    assert!(contents_of(&db) == closed.contents, "{context}: in the same process");
+                    db.verify().unwrap();
+                    db.compact().unwrap_or_else(|error| panic!("{context}, mended: {error}"));
+                    assert!(contents_of(&db) == closed.contents, "{context}: compacted");
+                    refused += 1;
+                }
+            }
+            drop(db);
+            let crashed = disk.crash(CrashMode::LoseUnsynced);
+            let Ok(db) = closed.open(&crashed) else {
+                assert!(crashed.read_file(&path).is_ok(), "{context}: refused for another reason");
+                continue;
+            };
+            check_files(&crashed, &db, &context);
+            match try_contents_of(&db) {
+                Ok(found) => assert!(found == closed.contents, "{context}: opened again"),
+                Err(error) => assert_eq!(damaged_file(&error, &context), path),
+            }
+        }
+    }
+    println!("{refused} compactions refused, {passed} that had no use for the byte");
+    assert!(refused > 50 && passed > 0, "{refused} refused, {passed} passed");
+}
+
+/// The file that an error blames for damage.
+fn damaged_file(error: &holm::Error, context: &str) -> PathBuf {
+    match error.as_storage() {
+        Some(StorageError::Damaged { path, .. }) => path.clone(),
+        _ => panic!("{context}: {error:?}"),
+    }
 }
 
 #[test]

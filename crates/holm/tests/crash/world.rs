@@ -18,10 +18,12 @@ use crate::workload::{Put, Step};
 pub(crate) const PATH: &str = "db";
 
 /// Segments and memtables of a few records, tables of a few blocks, levels of a few tables, caches
-/// of a few rows and blocks, a past of a few commits: everything happens all the time.
+/// of a few rows and blocks, a past of a few commits: everything happens all the time. Three
+/// memtables of the usual kind and the reserve are taken from the budget first, and a cache of hot
+/// rows below 256 KiB has no room for any, so the budget has to be this large.
 pub(crate) fn tiny() -> Options {
     Options::new()
-        .memory(192 << 10)
+        .memory(1472 << 10)
         .memtable_bytes(12 << 10)
         .segment_bytes(8 << 10, 16 << 10)
         .log_bytes(24 << 10)
@@ -42,6 +44,47 @@ pub(crate) fn open(disk: &SimDisk, clock: &ManualClock, options: &Options) -> ho
     options.clone().open_in(environment, PATH)
 }
 
+/// What happened in a run, so that a test can tell that it happened at all.
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) flushes: u64,
+    pub(crate) merges: u64,
+    pub(crate) moves: u64,
+    pub(crate) row_hits: u64,
+    pub(crate) block_hits: u64,
+    pub(crate) block_evictions: u64,
+}
+
+impl Tally {
+    /// Adds what a database did since it was opened.
+    pub(crate) fn add(&mut self, db: &Db) {
+        let engine = db.stats().engine;
+        self.flushes += engine.flushes;
+        self.merges += engine.compactions;
+        self.moves += engine.moves;
+        self.row_hits += engine.row_cache.hits;
+        self.block_hits += engine.block_cache.hits;
+        self.block_evictions += engine.block_cache.evictions;
+    }
+
+    /// Adds what happened elsewhere.
+    pub(crate) fn join(&mut self, other: &Tally) {
+        self.flushes += other.flushes;
+        self.merges += other.merges;
+        self.moves += other.moves;
+        self.row_hits += other.row_hits;
+        self.block_hits += other.block_hits;
+        self.block_evictions += other.block_evictions;
+    }
+
+    /// Fails unless everything happened.
+    pub(crate) fn check_all_happened(&self) {
+        let Tally { flushes, merges, moves, row_hits, block_hits, block_evictions } = *self;
+        let counts = [flushes, merges, moves, row_hits, block_hits, block_evictions];
+        assert!(counts.iter().all(|&count| count > 0), "something never happened: {self:?}");
+    }
+}
+
 /// A database in use.
 pub(crate) struct World {
     pub(crate) disk: SimDisk,
@@ -57,6 +100,8 @@ pub(crate) struct World {
     values: u64,
     /// What a failed check says first.
     pub(crate) context: String,
+    /// What the databases did that were closed.
+    pub(crate) tally: Tally,
 }
 
 impl World {
@@ -76,7 +121,8 @@ impl World {
         let (pending, held) = (VecDeque::new(), VecDeque::new());
         let values = 1_000_000 * history.len() as u64;
         let context = String::new();
-        World { disk, clock, options, db: None, history, pending, held, values, context }
+        let tally = Tally::default();
+        World { disk, clock, options, db: None, history, pending, held, values, context, tally }
     }
 
     /// Opens the database, if it is not, and checks it against the history. What it shows is there
@@ -84,6 +130,7 @@ impl World {
     pub(crate) fn open(&mut self) -> holm::Result<()> {
         if self.db.is_none() {
             let db = open(&self.disk, &self.clock, &self.options)?;
+            check_files(&self.disk, &db, &self.context);
             let len = self.history.check(&db, &self.context);
             self.history.truncate(len, db.now());
             self.db = Some(db);
@@ -170,6 +217,7 @@ impl World {
         self.held.clear();
         let Some(db) = self.db.take() else { return Ok(()) };
         self.history.note_floor(&db);
+        self.tally.add(&db);
         if is_clean {
             db.close()?;
             self.history.promise(self.history.len());
@@ -287,8 +335,22 @@ impl World {
     }
 }
 
-fn key(number: u8) -> Vec<u8> {
+pub(crate) fn key(number: u8) -> Vec<u8> {
     format!("key-{number:02}").into_bytes()
+}
+
+/// Whatever happened before, an opening leaves the files that are in use, and no others.
+pub(crate) fn check_files(disk: &SimDisk, db: &Db, context: &str) {
+    let live: u64 = db.stats().engine.levels.iter().map(|level| level.tables).sum();
+    let files = disk.files();
+    let tables = files.iter().filter(|(path, _)| path.starts_with("db/tables")).count();
+    assert_eq!(tables as u64, live, "{context}: files of tables, and tables: {files:?}");
+    let others = files.iter().filter(|(path, _)| {
+        !path.starts_with("db/tables")
+            && !path.starts_with("db/wal")
+            && !["FORMAT", "LOCK", "MANIFEST"].iter().any(|name| path.ends_with(name))
+    });
+    assert_eq!(others.count(), 0, "{context}: a file that nobody needs: {files:?}");
 }
 
 /// A failed log leaves a commit that may or may not be there after a crash; any other failure

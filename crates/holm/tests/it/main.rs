@@ -9,6 +9,7 @@
 mod bank;
 mod found;
 mod list_append;
+mod readers;
 mod register;
 mod watch;
 mod world;

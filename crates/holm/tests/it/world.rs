@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use env::{SeededRandom, SimDisk, SystemClock};
-use holm::{Db, Durability, Environment, Options, PendingCommit, Result, Timestamp, Transaction};
+use holm::{
+    CompactionOptions, Db, Durability, Environment, Options, PendingCommit, Result, TableOptions,
+    Timestamp, Transaction,
+};
 use holm_sim::history::{History, Op, Outcome, Recorder, TransactionId};
 
 /// Commits that one client keeps in flight.
@@ -57,9 +60,15 @@ impl Place {
     }
 }
 
-/// Options under which what is rare happens often: small segments, short log, hardly any past.
+/// Options under which what is rare happens often: small memtables, tables and segments, hardly any
+/// past, and caches that have just room for something.
 pub(crate) fn options() -> Options {
     Options::new()
+        .memory(1472 << 10)
+        .memtable_bytes(64 << 10)
+        .log_bytes(128 << 10)
+        .compaction(CompactionOptions::for_flush_bytes(16 << 10))
+        .table(TableOptions { block_bytes: 512, restart_interval: 4, ..TableOptions::default() })
         .retention(Duration::from_millis(2))
         .segment_bytes(32 << 10, 128 << 10)
         .buffered(Duration::from_millis(1), 16 << 10)

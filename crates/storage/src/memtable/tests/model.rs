@@ -1,11 +1,13 @@
-//! Random operations against a map of maps, pins held across collections included.
+//! Random operations against a map of maps, pins held across collections included; with tombstones
+//! that go at last, and with tombstones that stay, as they do in the engine.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use base::KeyRange;
 use proptest::prelude::*;
 
-use super::super::{Direction, Memtable, Pin, Tombstones};
+use super::super::{Cursor, Direction, Memtable, Pin, Tombstones};
 use super::ts;
 use crate::Value;
 
@@ -68,7 +70,93 @@ fn rows(
     scan.map(|row| (row.key.to_vec(), row.ts.raw(), row.value.to_vec())).collect()
 }
 
-fn compare(model: &Model, pin: &Pin<&Memtable>) {
+/// The cursor over all versions: both ways, to and from anywhere, against the list of what it shows.
+fn compare_cursor(model: &Model, pin: &Pin<&Memtable>, tombstones: Tombstones) {
+    type Place = (Vec<u8>, Reverse<u64>);
+    let mut cursor = pin.cursor();
+    assert_eq!(cursor.entry().map(|entry| entry.ts), None, "it is nowhere yet");
+    let place = |cursor: &Cursor<'_, &Memtable>| {
+        cursor.entry().map(|entry| (entry.key.to_vec(), Reverse(entry.ts.raw())))
+    };
+    let mut all: Vec<Place> = Vec::new();
+    let mut is_valid = cursor.seek_first();
+    while is_valid {
+        let entry = cursor.entry().expect("it says that it is on one");
+        let len = model[entry.key][&entry.ts.raw()];
+        assert_eq!(entry.value.as_put().map(<[u8]>::to_vec), len.map(value));
+        all.push((entry.key.to_vec(), Reverse(entry.ts.raw())));
+        is_valid = cursor.next();
+    }
+    assert!(all.is_sorted_by(|a, b| a < b), "keys rise, timestamps fall");
+    // What the pin can see, and everything newer, is among them.
+    let at = pin.ts().raw();
+    for (key, versions) in model {
+        let seen = versions.range(..=at).next_back();
+        let is_needed = |len: &Option<u16>| len.is_some() || tombstones == Tombstones::Kept;
+        let seen = seen.filter(|(_, len)| is_needed(len)).map(|(ts, _)| *ts);
+        for ts in versions.range(at + 1..).map(|(ts, _)| *ts).chain(seen) {
+            assert!(all.binary_search(&(key.clone(), Reverse(ts))).is_ok(), "{ts} is missing");
+        }
+    }
+    let mut is_valid = cursor.seek_last();
+    for expected in all.iter().rev() {
+        assert!(is_valid);
+        assert_eq!(place(&cursor).as_ref(), Some(expected), "backward");
+        is_valid = cursor.prev();
+    }
+    assert!(!is_valid && cursor.entry().is_none());
+    // From anywhere, and there and back.
+    for n in (0..410).step_by(7) {
+        let target = (key(n), Reverse(u64::from(n) % (at + 3)));
+        let ts = ts(target.1.0);
+        let first = all.partition_point(|place| *place < target);
+        assert_eq!(cursor.seek(&target.0, ts), first < all.len());
+        assert_eq!(place(&cursor).as_ref(), all.get(first), "seek");
+        if first < all.len() {
+            match n % 3 {
+                0 => {
+                    assert_eq!(cursor.prev(), first > 0);
+                    assert_eq!(place(&cursor), first.checked_sub(1).map(|at| all[at].clone()));
+                    if first > 0 {
+                        assert!(cursor.next());
+                        assert_eq!(place(&cursor).as_ref(), all.get(first), "there and back");
+                    }
+                }
+                1 => {
+                    let next_key = all.partition_point(|place| place.0 <= all[first].0);
+                    assert_eq!(cursor.skip_key(), next_key < all.len());
+                    assert_eq!(place(&cursor).as_ref(), all.get(next_key), "skip");
+                }
+                _ => {
+                    assert_eq!(cursor.next(), first + 1 < all.len());
+                    assert_eq!(place(&cursor).as_ref(), all.get(first + 1));
+                }
+            }
+        }
+        assert_eq!(cursor.seek_before(&target.0, ts), first > 0);
+        assert_eq!(place(&cursor), first.checked_sub(1).map(|at| all[at].clone()), "before");
+        if first > 0 {
+            let next_key = all.partition_point(|place| place.0 <= all[first - 1].0);
+            match n % 3 {
+                0 => {
+                    assert_eq!(cursor.skip_key(), next_key < all.len());
+                    assert_eq!(place(&cursor).as_ref(), all.get(next_key), "skip, turned around");
+                }
+                1 => {
+                    assert_eq!(cursor.next(), first < all.len());
+                    assert_eq!(place(&cursor).as_ref(), all.get(first), "turned around");
+                }
+                _ => {
+                    assert_eq!(cursor.prev(), first > 1);
+                    assert_eq!(place(&cursor), first.checked_sub(2).map(|at| all[at].clone()));
+                }
+            }
+        }
+    }
+}
+
+fn compare(model: &Model, pin: &Pin<&Memtable>, tombstones: Tombstones) {
+    compare_cursor(model, pin, tombstones);
     let at = pin.ts().raw();
     let expected = visible(model, at);
     assert_eq!(rows(pin, b"", None, Direction::Forward), expected);
@@ -96,6 +184,7 @@ fn compare(model: &Model, pin: &Pin<&Memtable>) {
         let got: Vec<_> = history.versions().collect();
         if got.len() + 1 == expected.len() {
             // A tombstone below the watermark may be gone with all before it.
+            assert_eq!(tombstones, Tombstones::Dropped);
             assert_eq!(expected.pop().map(|version| version.1), Some(None));
         }
         assert_eq!(got.len(), expected.len());
@@ -107,7 +196,7 @@ fn compare(model: &Model, pin: &Pin<&Memtable>) {
     }
 }
 
-fn run(ops: Vec<Op>, mut table: Memtable) {
+fn run(ops: Vec<Op>, mut table: Memtable, tombstones: Tombstones) {
     let mut model = Model::new();
     let mut now = 10;
     {
@@ -146,7 +235,7 @@ fn run(ops: Vec<Op>, mut table: Memtable) {
                 Op::Pin => pins.push(table.pin_newest(|| ts(now))),
                 Op::Unpin(which) if !pins.is_empty() => {
                     let which = which % pins.len();
-                    compare(&model, &pins[which]);
+                    compare(&model, &pins[which], tombstones);
                     pins.swap_remove(which);
                 }
                 Op::Raise(share) => table.raise_floor(ts(now * u64::from(share) / 255)),
@@ -154,7 +243,7 @@ fn run(ops: Vec<Op>, mut table: Memtable) {
                     table.collect();
                 }
                 Op::Compare(which) if !pins.is_empty() => {
-                    compare(&model, &pins[which % pins.len()]);
+                    compare(&model, &pins[which % pins.len()], tombstones);
                 }
                 Op::Scan(start, end, reverse) => {
                     let pin = table.pin(ts(now)).expect("the floor is never above now");
@@ -173,15 +262,20 @@ fn run(ops: Vec<Op>, mut table: Memtable) {
             }
         }
         for pin in &pins {
-            compare(&model, pin);
+            compare(&model, pin, tombstones);
         }
-        compare(&model, &table.pin(ts(now)).expect("the floor is never above now"));
+        let pin = table.pin(ts(now)).expect("the floor is never above now");
+        compare(&model, &pin, tombstones);
     }
     table.check_invariants();
     table.raise_floor(ts(now));
     table.collect();
     assert_eq!(table.collect().waiting, 0, "nobody is pinned, so nothing waits");
-    assert_eq!(table.len(), visible(&model, now).len());
+    let left = match tombstones {
+        Tombstones::Dropped => visible(&model, now).len(),
+        Tombstones::Kept => model.len(),
+    };
+    assert_eq!(table.len(), left);
     table.check_invariants();
 }
 
@@ -194,7 +288,8 @@ proptest! {
 
     #[test]
     fn the_table_agrees_with_a_map_of_maps(ops in ops()) {
-        run(ops.clone(), Memtable::new(3, Tombstones::Dropped));
-        run(ops, Memtable::in_chunks(3));
+        run(ops.clone(), Memtable::new(3, Tombstones::Dropped), Tombstones::Dropped);
+        run(ops.clone(), Memtable::in_chunks(3), Tombstones::Dropped);
+        run(ops, Memtable::new(3, Tombstones::Kept), Tombstones::Kept);
     }
 }
