@@ -1,4 +1,4 @@
-//! A log that is longer than several memtables: opening writes tables on its way, and is stopped, or
+//! A log longer than several memtables: opening writes tables on its way, and is stopped, or
 //! finds the disk failing or full, at each of its operations.
 //!
 //! ```text

@@ -70,7 +70,7 @@ fn rows(
     scan.map(|row| (row.key.to_vec(), row.ts.raw(), row.value.to_vec())).collect()
 }
 
-/// The cursor over all versions: both ways, to and from anywhere, against the list of what it shows.
+/// The cursor over all versions: both ways, from anywhere, against the list of what it shows.
 fn compare_cursor(model: &Model, pin: &Pin<&Memtable>, tombstones: Tombstones) {
     type Place = (Vec<u8>, Reverse<u64>);
     let mut cursor = pin.cursor();
