@@ -103,7 +103,7 @@ pub enum ReadMode {
 pub enum Output {
     /// Write this to the log, after all earlier writes; then say [`Input::Persisted`].
     Append {
-        /// Remove entries at and above this index first.
+        /// Remove entries at and above this index first. Behind a new image that is 1: all of them.
         cut_from: Option<LogIndex>,
         /// Entries to add, without gaps. After an image was installed they begin behind it.
         entries: Vec<Entry>,

@@ -39,7 +39,9 @@ impl Log {
     /// Its accepted term is that of its last entry. The leader from whom it was accepted may have had a
     /// later one, but who could replace anything in it has a later one than its last entry too; and
     /// there is nothing in flight that could be mistaken.
-    pub(crate) fn new(base: Position, entries: VecDeque<Entry>) -> Log {
+    ///
+    /// `is_anew`: what is on the disk is another log, which has to go before anything is written.
+    pub(crate) fn new(base: Position, entries: VecDeque<Entry>, is_anew: bool) -> Log {
         let last = entries.back().map_or(base, Entry::position);
         Log {
             base,
@@ -47,7 +49,7 @@ impl Log {
             accepted_term: last.term,
             durable: last.index,
             handed: last.index,
-            cut_from: None,
+            cut_from: is_anew.then_some(LogIndex(1)),
         }
     }
 
@@ -61,10 +63,6 @@ impl Log {
 
     pub(crate) fn last_index(&self) -> LogIndex {
         LogIndex(self.base.index.0 + self.entries.len() as u64)
-    }
-
-    pub(crate) fn first_index(&self) -> LogIndex {
-        self.base.index.next()
     }
 
     pub(crate) fn durable(&self) -> LogIndex {
@@ -158,7 +156,8 @@ impl Log {
         self.base = base;
         self.durable = base.index;
         self.handed = base.index;
-        self.cut_from = Some(base.index.next());
+        // All of it: what lies before the image would not join what comes behind it.
+        self.cut_from = Some(LogIndex(1));
         // What is in flight was accepted in an older term: a log that was accepted in this one would
         // have matched the image.
         self.accepted_term = current_term;
@@ -221,7 +220,7 @@ mod tests {
     use crate::Payload;
 
     fn log(terms: &[u64]) -> Log {
-        let mut log = Log::new(Position::default(), VecDeque::new());
+        let mut log = Log::new(Position::default(), VecDeque::new(), false);
         for &term in terms {
             let index = log.last_index().next();
             log.append(Term(term), Entry { term: Term(term), index, payload: Payload::Empty });

@@ -91,10 +91,6 @@ impl Progress {
         self.inflight.len() < messages_max && self.inflight_bytes < bytes_max
     }
 
-    pub(crate) fn inflight_messages(&self) -> usize {
-        self.inflight.len()
-    }
-
     /// Takes note of a message with entries up to an index.
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
         self.inflight.push_back((last, bytes));

@@ -67,7 +67,7 @@ shown_as_numbers!(ReplicaId, Term, LogIndex, Ticks);
 ///
 /// Two logs with an entry of the same index and term agree up to it (Raft §5.3, log matching).
 /// Ordered as logs are compared in elections: by term, then by index (§5.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     /// The term in which the entry was made.
     pub term: Term,

@@ -55,7 +55,7 @@ impl Raft {
         let is_unfinished = index > self.commit || current.is_joint();
         let is_unproven = self.commit < self.leading.begins_at;
         if (is_unfinished && !cfg!(mutant = "changes_during_change"))
-            || (is_unproven && !cfg!(mutant = "changes_before_own_commit"))
+            || (is_unproven && !cfg!(mutant = "single_server_bug"))
         {
             return Err(Refusal::ChangeUnfinished);
         }
@@ -78,7 +78,7 @@ impl Raft {
             return Err(Refusal::NotCaughtUp);
         }
         let highest_id = all().copied().max().unwrap_or_default().max(current.highest_id);
-        let is_other = voters != current.voters && !cfg!(mutant = "changes_voters_at_once");
+        let is_other = voters != current.voters && !cfg!(any(mutant = "changes_voters_at_once", mutant = "single_server_bug"));
         let outgoing = if is_other { current.voters.clone() } else { Vec::new() };
         let config = Config { voters, outgoing, learners, highest_id };
         match config.complaint() {

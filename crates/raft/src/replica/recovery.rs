@@ -127,7 +127,13 @@ impl Raft {
         }
         check_log(&entries, &image, hard_state)?;
         let base = image.position;
-        let entries = behind_image(entries, base);
+        let is_any = !entries.is_empty();
+        let goes_on = goes_on_behind(&entries, base);
+        let entries: VecDeque<Entry> = if goes_on || cfg!(mutant = "keeps_log_of_other_image") {
+            entries.into_iter().filter(|entry| entry.index > base.index).collect()
+        } else {
+            VecDeque::new()
+        };
         let last = entries.back().map_or(base, Entry::position);
         if commit > last.index {
             return Err(RecoveryError::CommitBeyondLog { commit, last: last.index });
@@ -150,7 +156,7 @@ impl Raft {
             hard_state,
             handed_state: hard_state,
             durable_state: hard_state,
-            log: Log::new(base, entries),
+            log: Log::new(base, entries, is_any && !goes_on),
             configs,
             commit: commit.max(base.index),
             applied: base.index,
@@ -221,14 +227,9 @@ fn check_log(
     configs.map(RecoveryError::BadConfig).map(Err).next().unwrap_or(Ok(()))
 }
 
-/// Returns the part of a log that goes on behind an image: nothing, if the log has something else where
-/// the image ends. Then it was an older log, and its end was never committed.
-fn behind_image(entries: Vec<Entry>, base: Position) -> VecDeque<Entry> {
-    let Some(first) = entries.first() else { return VecDeque::new() };
-    let is_behind = first.index == base.index.next();
-    let has_end = entries.iter().any(|entry| entry.position() == base);
-    if !is_behind && !has_end {
-        return VecDeque::new();
-    }
-    entries.into_iter().filter(|entry| entry.index > base.index).collect()
+/// Returns true if a log goes on behind an image. It does not if it has something else where the image
+/// ends, or ends before it: then it is an older log, and what it has beyond was never committed.
+fn goes_on_behind(entries: &[Entry], base: Position) -> bool {
+    let begins_there = entries.first().is_some_and(|first| first.index == base.index.next());
+    begins_there || entries.iter().any(|entry| entry.position() == base)
 }
