@@ -350,7 +350,10 @@ impl Decoder<'_> {
         let mut before = 0u64;
         for _ in 0..count {
             let gap = self.reader.varint()?;
-            before = before.checked_add(gap).filter(|id| *id <= NUMBER_MAX).ok_or(DecodeError::Impossible)?;
+            before = before
+                .checked_add(gap)
+                .filter(|id| *id <= NUMBER_MAX)
+                .ok_or(DecodeError::Impossible)?;
             ids.push(ReplicaId(before));
         }
         Ok(ids)

@@ -159,10 +159,7 @@ fn majority_value(voters: &[ReplicaId], value: &impl Fn(ReplicaId) -> u64) -> u6
     }
 }
 
-fn majority_outcome(
-    voters: &[ReplicaId],
-    answer: &impl Fn(ReplicaId) -> Option<bool>,
-) -> Outcome {
+fn majority_outcome(voters: &[ReplicaId], answer: &impl Fn(ReplicaId) -> Option<bool>) -> Outcome {
     let majority = voters.len() / 2 + 1;
     let yes = voters.iter().filter(|id| answer(**id) == Some(true)).count();
     let no = voters.iter().filter(|id| answer(**id) == Some(false)).count();

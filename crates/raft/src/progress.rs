@@ -68,6 +68,13 @@ pub(crate) struct Transfer {
     pub(crate) awaits_driver: bool,
 }
 
+impl Transfer {
+    /// Returns true if a log that is complete up to an index needs nothing of the image.
+    pub(crate) fn is_within(&self, index: LogIndex) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.position.index <= index)
+    }
+}
+
 impl Progress {
     pub(crate) fn new(id: ReplicaId, next: LogIndex, now: Ticks) -> Progress {
         Progress {

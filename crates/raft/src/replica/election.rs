@@ -184,12 +184,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn count_vote(
-        &mut self,
-        from: ReplicaId,
-        is_granted: bool,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn count_vote(&mut self, from: ReplicaId, is_granted: bool, out: &mut Vec<Output>) {
         if self.role == Role::Candidate {
             self.note_vote(from, is_granted);
             self.decide(out);

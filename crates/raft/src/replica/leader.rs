@@ -170,8 +170,9 @@ impl Raft {
                 progress.next = progress.matched.next();
                 progress.replicate();
             }
-            // By the image or without it, it has reached what is in the log.
-            Feeding::Snapshot(_) if matched >= base => {
+            // It has reached what is in the log, by the image or without it; or it has the image, and the
+            // log was compacted beyond that meanwhile: then the next image is due.
+            Feeding::Snapshot(transfer) if matched >= base || transfer.is_within(matched) => {
                 progress.next = progress.matched.next();
                 progress.replicate();
             }
@@ -195,7 +196,11 @@ impl Raft {
         // one beyond it. If it has nothing of that very term, all of that term goes there (Raft §5.3).
         let hint = self.log.last_with_term_at_most(conflict_term, previous.previous());
         let has_term = self.log.term_at(hint) == Some(conflict_term);
-        let next = if has_term && hint >= first_index { hint.next() } else { hint.next().min(first_index) };
+        let next = if has_term && hint >= first_index {
+            hint.next()
+        } else {
+            hint.next().min(first_index)
+        };
         // What it would have to agree on is compacted.
         let next = if previous <= base { next.min(base) } else { next };
         let Some(progress) = self.leading.find(from) else { return };
@@ -228,7 +233,9 @@ impl Raft {
         let (is_behind, sent_at) = (progress.next.previous() > progress.matched, progress.sent_at);
         match &mut progress.feeding {
             // It lives, so the probe or its answer is lost.
-            Feeding::Probe { is_asked } => *is_asked = *is_asked && !is_due(sent_at, heartbeat_ticks),
+            Feeding::Probe { is_asked } => {
+                *is_asked = *is_asked && !is_due(sent_at, heartbeat_ticks)
+            }
             // What is in flight may be lost too. An empty message asks whether it arrived; if it did
             // not, the answer is a rejection.
             Feeding::Replicate if is_behind && is_due(sent_at, heartbeat_ticks) => {

@@ -78,7 +78,8 @@ impl Raft {
             return Err(Refusal::NotCaughtUp);
         }
         let highest_id = all().copied().max().unwrap_or_default().max(current.highest_id);
-        let is_other = voters != current.voters && !cfg!(any(mutant = "changes_voters_at_once", mutant = "single_server_bug"));
+        let is_other = voters != current.voters
+            && !cfg!(any(mutant = "changes_voters_at_once", mutant = "single_server_bug"));
         let outgoing = if is_other { current.voters.clone() } else { Vec::new() };
         let config = Config { voters, outgoing, learners, highest_id };
         match config.complaint() {

@@ -120,4 +120,3 @@ impl Raft {
         Some(Ticks(sent.checked_sub(1)?).after(lease))
     }
 }
-

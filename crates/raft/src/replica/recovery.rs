@@ -190,8 +190,7 @@ impl Raft {
     /// promised before ended when it voted.
     fn never_promised(&self) -> bool {
         let is_fresh = self.hard_state.term.0 == 0 && self.log.last_index().0 == 0;
-        self.config().is_sole_voter(self.id)
-            && (is_fresh || self.hard_state.vote == Some(self.id))
+        self.config().is_sole_voter(self.id) && (is_fresh || self.hard_state.vote == Some(self.id))
     }
 }
 

@@ -120,7 +120,8 @@ impl Judge {
         match &message.body {
             Body::VoteReply { is_granted: true } => {
                 let vote = disk.hard_state;
-                let is_there = vote.term > term || vote.term == term && vote.vote == Some(message.to);
+                let is_there =
+                    vote.term > term || vote.term == term && vote.vote == Some(message.to);
                 assert!(is_there, "I-R5: {from} votes for {} in term {term}: {vote:?}", message.to);
             }
             Body::Vote { last, .. } => {
