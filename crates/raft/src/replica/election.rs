@@ -25,8 +25,18 @@ use crate::{Body, HardState, Output, Position, ReplicaId, Term};
 
 impl Raft {
     /// Returns true if this replica may become a leader at all.
+    ///
+    /// One that is no voter any more still may while that is not committed (thesis §4.2.2): it can have
+    /// the longest log, and then those that need its vote by the configuration before cannot be elected.
+    /// Its own vote does not count.
     pub(super) fn may_stand(&self) -> bool {
-        self.config().is_voter(self.id) && !self.following.is_installing()
+        let (index, config) = self.configs.newest();
+        let is_needed = || {
+            index > self.commit
+                && self.configs.at(index.previous()).1.is_voter(self.id)
+                && !cfg!(mutant = "leaves_before_commit")
+        };
+        (config.is_voter(self.id) || is_needed()) && !self.following.is_installing()
     }
 
     /// Returns true while no vote may be given. A leader is its own leader, until it has no quorum.
