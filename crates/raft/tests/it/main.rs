@@ -8,4 +8,5 @@ mod disk;
 mod judge;
 mod random;
 mod recovery;
+mod scripts;
 mod world;
