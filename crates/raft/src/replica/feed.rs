@@ -1,0 +1,130 @@
+//! Feeding the others: which entries are sent to whom, and when.
+//!
+//! Runs at the end of each step of a leader, so that what one input brought goes out in one message.
+//!
+//! ```text
+//!   next ▼                      window: 256 messages, 4 MiB
+//!   ─────[e e e e][e e e e][e e]
+//!         └ one message: as many as message_bytes_max allows
+//! ```
+
+use super::Raft;
+use crate::log::Log;
+use crate::progress::{Feeding, Progress, Transfer};
+use crate::{Body, Entry, LogIndex, Message, Options, Output, Position, ReplicaId, Term, Ticks};
+
+/// What each message of a leader is made from.
+struct Feeder<'a> {
+    me: ReplicaId,
+    term: Term,
+    now: Ticks,
+    commit: LogIndex,
+    log: &'a Log,
+    options: &'a Options,
+}
+
+impl Raft {
+    /// Sends to each other replica what it lacks and has room for.
+    pub(super) fn feed_all(&mut self, out: &mut Vec<Output>) {
+        if self.is_quiet {
+            return;
+        }
+        let feeder = Feeder {
+            me: self.id,
+            term: self.hard_state.term,
+            now: self.now,
+            commit: self.commit,
+            log: &self.log,
+            options: &self.options,
+        };
+        for progress in &mut self.leading.progress {
+            feeder.feed(progress, out);
+        }
+    }
+
+    /// Asks a replica whether what is in flight has arrived.
+    pub(super) fn ask_where(&mut self, id: ReplicaId, out: &mut Vec<Output>) {
+        let feeder = Feeder {
+            me: self.id,
+            term: self.hard_state.term,
+            now: self.now,
+            commit: self.commit,
+            log: &self.log,
+            options: &self.options,
+        };
+        if let Some(progress) = self.leading.find(id) {
+            feeder.send(progress, false, out);
+        }
+    }
+}
+
+impl Feeder<'_> {
+    fn feed(&self, progress: &mut Progress, out: &mut Vec<Output>) {
+        match progress.feeding {
+            Feeding::Snapshot(_) | Feeding::Probe { is_asked: true } => {}
+            Feeding::Probe { is_asked: false } => {
+                if self.send(progress, true, out) {
+                    progress.feeding = Feeding::Probe { is_asked: true };
+                }
+            }
+            Feeding::Replicate => {
+                let (messages, bytes) =
+                    (self.options.inflight_messages_max, self.options.inflight_bytes_max);
+                let last = self.log.last_index();
+                while progress.next <= last && progress.has_room(messages, bytes) {
+                    if !self.send(progress, true, out) {
+                        return;
+                    }
+                }
+                let can_know = self.commit.min(progress.next.previous());
+                if self.options.tells_commit_at_once && can_know > progress.told_commit {
+                    self.send(progress, false, out);
+                }
+            }
+        }
+    }
+
+    /// Sends what follows behind `next`, or an empty message. Returns false if an image is needed.
+    fn send(&self, progress: &mut Progress, has_entries: bool, out: &mut Vec<Output>) -> bool {
+        let previous = progress.next.previous();
+        let Some(term) = self.log.term_at(previous) else {
+            progress.feed(Feeding::Snapshot(Transfer {
+                meta: None,
+                offset: 0,
+                awaits_driver: true,
+            }));
+            progress.sent_at = self.now;
+            out.push(Output::ReadSnapshot { to: progress.id, id: None, offset: 0 });
+            return false;
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        if has_entries {
+            let count = self.fitting(progress.next);
+            entries.reserve_exact(count);
+            entries.extend(self.log.from(progress.next).take(count).cloned());
+            bytes = entries.iter().map(Entry::bytes).sum();
+        }
+        if let (Feeding::Replicate, Some(last)) = (&progress.feeding, entries.last()) {
+            progress.sent(last.index, bytes);
+        }
+        progress.sent_at = self.now;
+        let end = LogIndex(previous.0 + entries.len() as u64);
+        progress.told_commit = progress.told_commit.max(self.commit.min(end));
+        let previous = Position { term, index: previous };
+        let body = Body::Append { previous, commit: self.commit, entries };
+        let message = Message { from: self.me, to: progress.id, term: self.term, body };
+        out.push(Output::Send(message));
+        true
+    }
+
+    /// Returns how many entries from an index on go into one message; one always does.
+    fn fitting(&self, from: LogIndex) -> usize {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += entry.bytes();
+            is_first || bytes <= self.options.message_bytes_max
+        };
+        self.log.from(from).take_while(fits).count()
+    }
+}

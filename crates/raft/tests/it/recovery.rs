@@ -1,0 +1,1 @@
+//! What a replica refuses to start from.
