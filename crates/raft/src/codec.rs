@@ -1,7 +1,7 @@
 //! Messages and entries as bytes.
 //!
 //! ```text
-//!  message    0         1                                              varints unless said otherwise
+//!  message    0         1                                            varints unless said otherwise
 //!             +---------+------+------+----+------+------- - -
 //!             | version | kind | from | to | term | body
 //!             +---------+------+------+----+------+------- - -
@@ -29,11 +29,11 @@
 //!
 //! The checksum is that of the frame or the record in which they travel. Decoding any bytes gives a
 //! message or an error, takes memory in proportion to them, and never panics. What a message must
-//! fulfil for the protocol (indexes without gaps, terms that do not fall, configurations that are some)
-//! holds by the encoding or is checked here, so nobody else needs to.
+//! fulfil for the protocol (indexes without gaps, terms that do not fall, configurations that are
+//! some) holds by the encoding or is checked here, so nobody else needs to.
 //!
-//! A replica refuses versions that it does not know. A new kind or field gets a new version, which is
-//! sent only when every replica of the group knows it.
+//! A replica refuses versions that it does not know. A new kind or field gets a new version, which
+//! is sent only when every replica of the group knows it.
 
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ use crate::{
 /// The version of the encoding.
 pub const FORMAT_VERSION: u8 = 1;
 
-/// The largest id, term and index: far beyond what a group can reach, and far enough from the end of
-/// the numbers that adding to one never overflows.
+/// The largest id, term and index: far beyond what a group can reach, and far enough from the end
+/// of the numbers that adding to one never overflows.
 const NUMBER_MAX: u64 = 1 << 62;
 
 /// Why bytes are no message.

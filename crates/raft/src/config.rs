@@ -6,21 +6,22 @@
 //!   simple   voters 1 4 5                          a majority of 1 4 5
 //! ```
 //!
-//! Joint consensus (Raft §6) is the only way to change voters, also for a single one. The way of one
-//! server at a time (thesis §4.1) needs fewer states, but had a bug for a year after it was published,
-//! and cannot replace a replica without passing through an even number of voters.
+//! Joint consensus (Raft §6) is the only way to change voters, also for a single one. The way of
+//! one server at a time (thesis §4.1) needs fewer states, but had a bug for a year after it was
+//! published, and cannot replace a replica without passing through an even number of voters.
 //!
 //! # Invariants
 //! * Lists are sorted and have no id twice; there is at least one voter.
 //! * No learner is among `voters`. One may be among `outgoing`: it is being demoted.
-//! * No id is above `highest_id`, which never falls: a new replica has a larger id than all before it.
+//! * No id is above `highest_id`, which never falls: a new replica has a larger id than all before
+//!   it.
 
 use std::sync::Arc;
 
 use crate::{LogIndex, ReplicaId};
 
-/// The largest number of voters in a set. More than seven are slower and hardly safer; the room above
-/// that lets counting work in an array.
+/// The largest number of voters in a set. More than seven are slower and hardly safer; the room
+/// above that lets counting work in an array.
 pub const VOTERS_MAX: usize = 15;
 
 /// The largest number of learners: each costs the leader as much as a voter does.

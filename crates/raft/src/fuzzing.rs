@@ -1,5 +1,6 @@
 //! The decoders as the fuzzer calls them, with any bytes. They must not panic, loop, or take memory
-//! beyond a small multiple of their input; and what they accept is encoded to what they accept again.
+//! beyond a small multiple of their input; and what they accept is encoded to what they accept
+//! again.
 
 use bytes::Bytes;
 

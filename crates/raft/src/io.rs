@@ -9,10 +9,11 @@
 //!     │  ◄───────────── Send: the promises that rest on that write
 //! ```
 //!
-//! The driver has one duty towards order: it writes [`Output::Append`]s one after the other, and says
-//! [`Input::Persisted`] with the stamp of a write when it and all before it are durable. It may say so
-//! late, for many at once, twice, or not at all for some. Everything else can be done in any order and
-//! beside each other: a message that promises something durable is not made before it is.
+//! The driver has one duty towards order: it writes [`Output::Append`]s one after the other, and
+//! says [`Input::Persisted`] with the stamp of a write when it and all before it are durable. It
+//! may say so late, for many at once, twice, or not at all for some. Everything else can be done in
+//! any order and beside each other: a message that promises something durable is not made before it
+//! is.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ use crate::{
 /// What happens to a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Time has passed: `now` is the news. Due at [`crate::Raft::next_deadline`], harmless at any time.
+    /// Time has passed: `now` is the news. Due at [`crate::Raft::next_deadline`], harmless at any
+    /// time.
     Tick,
     /// A message came in. Any order, any delay, twice, never: all the same.
     Message(Message),
@@ -58,8 +60,8 @@ pub enum Input {
         /// As with proposals.
         expected_term: Term,
     },
-    /// Stand for election now, if no leader was promised anything. For a group that was just made by a
-    /// split.
+    /// Stand for election now, if no leader was promised anything. For a group that was just made
+    /// by a split.
     Campaign,
     /// The node-level liveness says that something is wrong: leave quiet and watch the time again.
     Wake,
@@ -78,7 +80,8 @@ pub enum Input {
         /// The image ends with them.
         is_last: bool,
     },
-    /// Answers [`Output::ReadSnapshot`]: there is no image, or no more of it. It is asked for later.
+    /// Answers [`Output::ReadSnapshot`]: there is no image, or no more of it. It is asked for
+    /// later.
     SnapshotFailed(ReplicaId),
     /// Answers the last [`Output::InstallSnapshot`] of an image.
     SnapshotDone {
@@ -114,8 +117,8 @@ pub enum Output {
     },
     /// Send this. It may get lost.
     Send(Message),
-    /// Entries up to here are committed: apply them. They may not be durable on this very replica yet;
-    /// if the state machine becomes durable first, recovery takes it for an image.
+    /// Entries up to here are committed: apply them. They may not be durable on this very replica
+    /// yet; if the state machine becomes durable first, recovery takes it for an image.
     Commit(LogIndex),
     /// A read may be served once this index is applied.
     ReadOk {
@@ -165,8 +168,8 @@ pub enum Output {
         /// Where the part begins.
         offset: u64,
     },
-    /// Store a part of an image. Offset 0 begins a new one. When it is the last part, check the image
-    /// and make it the state, then say [`Input::SnapshotDone`].
+    /// Store a part of an image. Offset 0 begins a new one. When it is the last part, check the
+    /// image and make it the state, then say [`Input::SnapshotDone`].
     InstallSnapshot {
         /// Which image.
         meta: SnapshotMeta,

@@ -1,5 +1,5 @@
-//! The Raft protocol as a pure state machine: inputs go in, outputs come out, and nothing else happens.
-//! No clock, no disk, no network, no thread; chance comes from a seed.
+//! The Raft protocol as a pure state machine: inputs go in, outputs come out, and nothing else
+//! happens. No clock, no disk, no network, no thread; chance comes from a seed.
 //!
 //! ```
 //! use raft::{Config, Input, Options, Output, Raft, Recovered, ReplicaId, Role, Ticks};
@@ -25,9 +25,9 @@
 //! ```
 //!
 //! "Raft" with a section is the paper (Ongaro, Ousterhout: In Search of an Understandable Consensus
-//! Algorithm, extended version, 2014), "thesis" is Ongaro's dissertation (Consensus: Bridging Theory and
-//! Practice, 2014). Each rule names its section where it stands in the code, and each departure its
-//! reason.
+//! Algorithm, extended version, 2014), "thesis" is Ongaro's dissertation (Consensus: Bridging
+//! Theory and Practice, 2014). Each rule names its section where it stands in the code, and each
+//! departure its reason.
 //!
 //! # Invariants
 //! By the names under which tests assert them:

@@ -12,8 +12,8 @@
 //! * What is up to `durable` is on this replica's disk as it is here.
 //!
 //! # Not here
-//! Entries that are on disk but not in memory. What a slow follower may still need is kept in memory
-//! until the driver compacts it; below that it gets an image of the state.
+//! Entries that are on disk but not in memory. What a slow follower may still need is kept in
+//! memory until the driver compacts it; below that it gets an image of the state.
 
 use std::collections::VecDeque;
 
@@ -36,9 +36,9 @@ pub(crate) struct Log {
 impl Log {
     /// Returns a log of which everything is durable.
     ///
-    /// Its accepted term is that of its last entry. The leader from whom it was accepted may have had a
-    /// later one, but who could replace anything in it has a later one than its last entry too; and
-    /// there is nothing in flight that could be mistaken.
+    /// Its accepted term is that of its last entry. The leader from whom it was accepted may have
+    /// had a later one, but who could replace anything in it has a later one than its last entry
+    /// too; and there is nothing in flight that could be mistaken.
     ///
     /// `is_anew`: what is on the disk is another log, which has to go before anything is written.
     pub(crate) fn new(base: Position, entries: VecDeque<Entry>, is_anew: bool) -> Log {
@@ -81,7 +81,8 @@ impl Log {
         self.entries.get(self.slot(index)?)
     }
 
-    /// Returns the term of an entry, the base included; none if it is below the base or past the end.
+    /// Returns the term of an entry, the base included; none if it is below the base or past the
+    /// end.
     pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -158,15 +159,15 @@ impl Log {
         self.handed = base.index;
         // All of it: what lies before the image would not join what comes behind it.
         self.cut_from = Some(LogIndex(1));
-        // What is in flight was accepted in an older term: a log that was accepted in this one would
-        // have matched the image.
+        // What is in flight was accepted in an older term: a log that was accepted in this one
+        // would have matched the image.
         self.accepted_term = current_term;
     }
 
     /// Takes note that a write is durable. Returns true if more is durable than before.
     pub(crate) fn persisted(&mut self, accepted_term: Term, index: LogIndex) -> bool {
-        // A write from before the log was last accepted from another leader. Its index may stand for
-        // another entry by now; the write that came after it will be reported too.
+        // A write from before the log was last accepted from another leader. Its index may stand
+        // for another entry by now; the write that came after it will be reported too.
         if accepted_term != self.accepted_term && !cfg!(mutant = "persisted_by_index_alone") {
             return false;
         }

@@ -33,7 +33,8 @@ pub struct Message {
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Would you vote for me in the term after mine? (Thesis §9.6.) Changes nothing at the receiver.
+    /// Would you vote for me in the term after mine? (Thesis §9.6.) Changes nothing at the
+    /// receiver.
     PreVote {
         /// The end of the sender's log.
         last: Position,
@@ -57,8 +58,8 @@ pub enum Body {
         /// The answer.
         is_granted: bool,
     },
-    /// Entries that stand behind `previous` (Raft §5.3, AppendEntries); also none, to ask whether the
-    /// logs agree there.
+    /// Entries that stand behind `previous` (Raft §5.3, AppendEntries); also none, to ask whether
+    /// the logs agree there.
     Append {
         /// What stands before them.
         previous: Position,

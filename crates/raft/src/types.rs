@@ -77,8 +77,8 @@ pub struct Position {
 
 /// What a replica must remember of elections (Raft figure 2, "persistent state").
 ///
-/// It only grows: terms rise, and within one the vote is given once. So "this hard state is durable"
-/// can be said at any later time and cannot mean another one.
+/// It only grows: terms rise, and within one the vote is given once. So "this hard state is
+/// durable" can be said at any later time and cannot mean another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HardState {
     /// The newest term this replica has seen.
@@ -105,8 +105,8 @@ impl HardState {
 ///   term 3         a b x y      grown        (3, 4)   not (2, 4), though both end at index 4
 /// ```
 ///
-/// While entries are accepted from one leader the log only grows, so (accepted term, index) names one
-/// log for ever. An index alone does not: the write of `d` would be taken for that of `y`.
+/// While entries are accepted from one leader the log only grows, so (accepted term, index) names
+/// one log for ever. An index alone does not: the write of `d` would be taken for that of `y`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
     /// The hard state of that moment.
@@ -176,8 +176,8 @@ pub struct SnapshotMeta {
     pub config: Arc<Config>,
     /// Where that configuration stands in the log.
     pub config_index: LogIndex,
-    /// Names the bytes: two images with the same id are the same byte for byte, so that a transfer can
-    /// go on where it stopped. The driver chooses it; images that two replicas made are two.
+    /// Names the bytes: two images with the same id are the same byte for byte, so that a transfer
+    /// can go on where it stopped. The driver chooses it; images that two replicas made are two.
     pub id: u64,
 }
 
@@ -185,8 +185,8 @@ pub struct SnapshotMeta {
 /// lease of a leader rests on the promises of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The least time without a leader before a replica stands for election. Each wait is drawn anew
-    /// between this and twice this (Raft §5.2).
+    /// The least time without a leader before a replica stands for election. Each wait is drawn
+    /// anew between this and twice this (Raft §5.2).
     pub election_timeout_ticks: u64,
     /// Time between heartbeats. A fifth of the election timeout or less: two may be lost then.
     pub heartbeat_ticks: u64,
@@ -199,8 +199,8 @@ pub struct Options {
     /// Bytes of proposals that are not committed. What comes on top is refused, so that a leader
     /// without a quorum does not fill the memory.
     pub uncommitted_bytes_max: usize,
-    /// Entries that a learner may lack of what is committed when it is made a voter (thesis §4.2.1): the
-    /// group cannot commit past what it lacks, if it is needed for a quorum.
+    /// Entries that a learner may lack of what is committed when it is made a voter (thesis
+    /// §4.2.1): the group cannot commit past what it lacks, if it is needed for a quorum.
     pub promotion_lag_max: u64,
     /// Time without work after which a group falls quiet. Zero: never.
     pub quiet_after_ticks: u64,

@@ -16,8 +16,9 @@
 //! Who hears from a leader votes for nobody during one election timeout of its own clock, itself
 //! included. The lease rests on that (thesis §6.4.1), and pre-vote and this together keep a replica
 //! that was cut off from disturbing a group that works (§4.2.3). A promise outlives a crash: who
-//! restarts does not know when it last heard of a leader, so it promises anew, to nobody in particular.
-//! Only who is told so by the leader ([`Body::TimeoutNow`]) is free, with those that it asks.
+//! restarts does not know when it last heard of a leader, so it promises anew, to nobody in
+//! particular. Only who is told so by the leader ([`Body::TimeoutNow`]) is free, with those that it
+//! asks.
 
 use super::{Ballot, Raft, Role};
 use crate::config::Outcome;
@@ -26,9 +27,9 @@ use crate::{Body, HardState, Output, Position, ReplicaId, Term};
 impl Raft {
     /// Returns true if this replica may become a leader at all.
     ///
-    /// One that is no voter any more still may while that is not committed (thesis §4.2.2): it can have
-    /// the longest log, and then those that need its vote by the configuration before cannot be elected.
-    /// Its own vote does not count.
+    /// One that is no voter any more still may while that is not committed (thesis §4.2.2): it can
+    /// have the longest log, and then those that need its vote by the configuration before cannot
+    /// be elected. Its own vote does not count.
     pub(super) fn may_stand(&self) -> bool {
         let (index, config) = self.configs.newest();
         let is_needed = || {
@@ -86,8 +87,8 @@ impl Raft {
         self.draw_deadline();
     }
 
-    /// Stands for election because the leader wants it (thesis §3.10). It does not ask around: nobody
-    /// but the leader is disturbed.
+    /// Stands for election because the leader wants it (thesis §3.10). It does not ask around:
+    /// nobody but the leader is disturbed.
     pub(super) fn take_over(&mut self, out: &mut Vec<Output>) {
         if self.role != Role::Leader && self.may_stand() {
             self.stand(true);
@@ -203,8 +204,8 @@ impl Raft {
 
     fn decide(&mut self, out: &mut Vec<Output>) {
         match self.outcome() {
-            // Its own vote is among them only when it is durable; an election is not won without it,
-            // so that who leads in a term knows so after a crash.
+            // Its own vote is among them only when it is durable; an election is not won without
+            // it, so that who leads in a term knows so after a crash.
             Outcome::Won if self.ballot == Ballot::Nothing => self.lead(out),
             Outcome::Lost => self.step_down(self.hard_state.term, None, out),
             Outcome::Won | Outcome::Open => {}

@@ -1,6 +1,7 @@
 //! Feeding the others: which entries are sent to whom, and when.
 //!
-//! Runs at the end of each step of a leader, so that what one input brought goes out in one message.
+//! Runs at the end of each step of a leader, so that what one input brought goes out in one
+//! message.
 //!
 //! ```text
 //!   next ▼                      window: 256 messages, 4 MiB

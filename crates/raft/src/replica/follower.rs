@@ -10,7 +10,8 @@
 //! ```
 //!
 //! # Invariants
-//! * Up to `verified` the log agrees with that of this term's leader, and is never cut in this term.
+//! * Up to `verified` the log agrees with that of this term's leader, and is never cut in this
+//!   term.
 //! * An acknowledgement covers what is verified and durable, and nothing else (I-R5).
 
 use super::{Raft, Role};
@@ -50,8 +51,8 @@ impl Following {
 }
 
 impl Raft {
-    /// Takes note that the leader of this term lives. Returns false if this replica leads itself: then
-    /// the message is nobody's.
+    /// Takes note that the leader of this term lives. Returns false if this replica leads itself:
+    /// then the message is nobody's.
     pub(super) fn hear_leader(&mut self, from: ReplicaId, out: &mut Vec<Output>) -> bool {
         match self.role {
             Role::Leader => return false,
@@ -120,7 +121,8 @@ impl Raft {
             }
         }
         let end = LogIndex(previous.index.0 + entries.len() as u64);
-        // What is there already stays: the message may be an old one, and what follows acknowledged.
+        // What is there already stays: the message may be an old one, and what follows
+        // acknowledged.
         let known = |entry: &&Entry| self.log.term_at(entry.index) == Some(entry.term);
         let known = if cfg!(mutant = "truncates_on_old_message") {
             0

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! # Invariants
-//! * Only an entry of its own term is committed by counting (Raft §5.4.2, figure 8); those before it are
-//!   committed with it.
+//! * Only an entry of its own term is committed by counting (Raft §5.4.2, figure 8); those before
+//!   it are committed with it.
 //! * Who is no voter counts for nothing, this replica included when it is leaving.
-//! * A leader that hears of no quorum for an election timeout stops leading (check-quorum; thesis §6.2):
-//!   its clients go elsewhere, and its voice does not keep a working majority waiting.
+//! * A leader that hears of no quorum for an election timeout stops leading (check-quorum; thesis
+//!   §6.2): its clients go elsewhere, and its voice does not keep a working majority waiting.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +43,8 @@ pub(super) struct Leading {
     pub(super) early_reads: Vec<(u64, ReadMode)>,
     /// To whom the leadership is being handed, and until when that is tried.
     pub(super) transfer: Option<(ReplicaId, Ticks)>,
-    /// Somebody was told to stand for election in spite of the promises, and may be slow to hear it.
+    /// Somebody was told to stand for election in spite of the promises, and may be slow to hear
+    /// it.
     pub(super) is_lease_void: bool,
     pub(super) uncommitted_bytes: usize,
     /// When there was last something to do.
@@ -170,8 +171,8 @@ impl Raft {
                 progress.next = progress.matched.next();
                 progress.replicate();
             }
-            // It has reached what is in the log, by the image or without it; or it has the image, and the
-            // log was compacted beyond that meanwhile: then the next image is due.
+            // It has reached what is in the log, by the image or without it; or it has the image,
+            // and the log was compacted beyond that meanwhile: then the next image is due.
             Feeding::Snapshot(transfer) if matched >= base || transfer.is_within(matched) => {
                 progress.next = progress.matched.next();
                 progress.replicate();
@@ -192,8 +193,9 @@ impl Raft {
         first_index: LogIndex,
     ) {
         let (now, base) = (self.now, self.log.base().index);
-        // The last place at which the logs can agree: the leader has nothing of that term or an older
-        // one beyond it. If it has nothing of that very term, all of that term goes there (Raft §5.3).
+        // The last place at which the logs can agree: the leader has nothing of that term or an
+        // older one beyond it. If it has nothing of that very term, all of that term goes there
+        // (Raft §5.3).
         let hint = self.log.last_with_term_at_most(conflict_term, previous.previous());
         let has_term = self.log.term_at(hint) == Some(conflict_term);
         let next = if has_term && hint >= first_index {
@@ -236,8 +238,8 @@ impl Raft {
             Feeding::Probe { is_asked } => {
                 *is_asked = *is_asked && !is_due(sent_at, heartbeat_ticks)
             }
-            // What is in flight may be lost too. An empty message asks whether it arrived; if it did
-            // not, the answer is a rejection.
+            // What is in flight may be lost too. An empty message asks whether it arrived; if it
+            // did not, the answer is a rejection.
             Feeding::Replicate if is_behind && is_due(sent_at, heartbeat_ticks) => {
                 self.ask_where(from, out);
             }
@@ -347,8 +349,9 @@ impl Raft {
 
     /// Returns true if the group can fall quiet: everybody has everything, and that for a while.
     ///
-    /// A quiet group sends nothing. That nodes live is watched once per pair of nodes and not for each
-    /// group (CockroachDB does so too); the driver says [`crate::Input::Wake`] when one of them does not.
+    /// A quiet group sends nothing. That nodes live is watched once per pair of nodes and not for
+    /// each group (CockroachDB does so too); the driver says [`crate::Input::Wake`] when one of
+    /// them does not.
     fn has_nothing_to_do(&self) -> bool {
         let (leading, last) = (&self.leading, self.log.last_index());
         let after = self.options.quiet_after_ticks;

@@ -7,11 +7,11 @@
 //!   majorities      simple one by itself        alone                   not in it stops
 //! ```
 //!
-//! A configuration is in force where it is appended (Raft §6), so a leader that changes it must not do
-//! so before it has committed something in its term: an unfinished change of an earlier leader might
-//! come back. That is the bug that was found after the publication of single-server changes, and the
-//! rule costs nothing in joint consensus either. When only learners change, no quorum does, and one
-//! step is enough.
+//! A configuration is in force where it is appended (Raft §6), so a leader that changes it must not
+//! do so before it has committed something in its term: an unfinished change of an earlier leader
+//! might come back. That is the bug that was found after the publication of single-server changes,
+//! and the rule costs nothing in joint consensus either. When only learners change, no quorum does,
+//! and one step is enough.
 
 use std::sync::Arc;
 
@@ -99,8 +99,8 @@ impl Raft {
             let config = Config { outgoing: Vec::new(), ..(*config).clone() };
             self.append_config(config, out);
         } else if !config.voters.contains(&self.id) {
-            // Raft §6: it led to the end of the change without counting itself. The others learn of the
-            // commit, and the one that has most takes over without waiting for a timeout.
+            // Raft §6: it led to the end of the change without counting itself. The others learn of
+            // the commit, and the one that has most takes over without waiting for a timeout.
             self.feed_all(out);
             let voters = self.leading.progress.iter().filter(|other| config.is_voter(other.id));
             if let Some(heir) = voters.max_by_key(|other| other.matched) {
@@ -129,9 +129,9 @@ impl Raft {
 
     /// Tells the target to stand for election once it has the whole log.
     ///
-    /// From then on this leader has no lease, until its term ends: the message may arrive at any later
-    /// time, even after the transfer was given up, and those who vote for the target break their
-    /// promise with this leader's leave.
+    /// From then on this leader has no lease, until its term ends: the message may arrive at any
+    /// later time, even after the transfer was given up, and those who vote for the target break
+    /// their promise with this leader's leave.
     pub(super) fn hand_over_if_ready(&mut self, out: &mut Vec<Output>) {
         let Some((to, _)) = self.leading.transfer else { return };
         let last = self.log.last_index();

@@ -13,15 +13,17 @@
 //! # Invariants
 //! * The term never falls, and within a term the vote is given once (Raft §5.2).
 //! * `base ≤ commit ≤ last`; what is committed is never removed (§5.4).
-//! * A vote, an acknowledgement and this replica's own voice are given only for what is durable here.
+//! * A vote, an acknowledgement and this replica's own voice are given only for what is durable
+//!   here.
 //!
 //! # Where it departs from the paper
-//! * A candidate asks for votes only when its own vote is durable, and with it its log. Otherwise it
-//!   could crash, forget the end of its log, stand again *in the same term*, and be elected by
+//! * A candidate asks for votes only when its own vote is durable, and with it its log. Otherwise
+//!   it could crash, forget the end of its log, stand again *in the same term*, and be elected by
 //!   answers that were given to the longer log.
 //! * The leader's own disk is one voice of the quorum like any other and may be the slowest one
 //!   (thesis §10.2.1).
-//! * Nothing depends on the order in which the driver handles outputs, except that writes are in order.
+//! * Nothing depends on the order in which the driver handles outputs, except that writes are in
+//!   order.
 //!
 //! # Not here
 //! What commands mean, where bytes lie, who the nodes are, and which group this is.
@@ -153,7 +155,8 @@ impl Raft {
         }
     }
 
-    /// Sends what the leader has for others, hands over what is to be written, and tells of changes.
+    /// Sends what the leader has for others, hands over what is to be written, and tells of
+    /// changes.
     fn finish(&mut self, out: &mut Vec<Output>) {
         if self.role == Role::Leader {
             self.feed_all(out);
@@ -241,8 +244,9 @@ impl Raft {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } | Body::TimeoutNow
         );
         if term < self.hard_state.term {
-            // A leader that was cut off learns that it is none (it would hear nothing else from this
-            // replica, and a replica in a newer term could not join it), a candidate that it has lost.
+            // A leader that was cut off learns that it is none (it would hear nothing else from
+            // this replica, and a replica in a newer term could not join it), a candidate that it
+            // has lost.
             match body {
                 _ if is_from_leader => self.send(from, Body::Stale, out),
                 Body::Vote { .. } => self.send(from, Body::VoteReply { is_granted: false }, out),
@@ -254,7 +258,8 @@ impl Raft {
             if let Body::Vote { is_transfer: false, .. } = body
                 && self.is_promised()
             {
-                // Thesis §4.2.3: neither the vote nor the term of who disturbs a leader is looked at.
+                // Thesis §4.2.3: neither the vote nor the term of who disturbs a leader is looked
+                // at.
                 return;
             }
             // Raft §5.1.
@@ -430,8 +435,8 @@ impl Raft {
         self.lease_end()
     }
 
-    /// Describes an image of the state after an index was applied, under an id of the driver's choice.
-    /// None if that index is not committed or not in the log any more.
+    /// Describes an image of the state after an index was applied, under an id of the driver's
+    /// choice. None if that index is not committed or not in the log any more.
     pub fn snapshot_meta(&self, index: LogIndex, id: u64) -> Option<SnapshotMeta> {
         let term = self.log.term_at(index).filter(|_| index <= self.commit)?;
         let (config_index, config) = self.configs.at(index);

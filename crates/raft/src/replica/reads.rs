@@ -9,12 +9,13 @@
 //!             who answered votes for nobody for one election timeout of its clock (§6.4.1)
 //! ```
 //!
-//! Both give the commit index of the moment in which the read came in, and both wait for the leader's
-//! first own commit: before that it may not know of what an earlier leader acknowledged (§8).
+//! Both give the commit index of the moment in which the read came in, and both wait for the
+//! leader's first own commit: before that it may not know of what an earlier leader acknowledged
+//! (§8).
 //!
 //! # Where it departs from the thesis
-//! The lease is counted from when the heartbeat was *sent*, by the leader's clock alone: it comes back
-//! with the answer. The tenth that is taken off is what clocks may differ in rate.
+//! The lease is counted from when the heartbeat was *sent*, by the leader's clock alone: it comes
+//! back with the answer. The tenth that is taken off is what clocks may differ in rate.
 
 use super::{Raft, Role};
 use crate::{LogIndex, Output, ReadMode, Ticks};
@@ -68,7 +69,8 @@ impl Raft {
         self.leading.reads.push_back(PendingRead { id, index, round });
     }
 
-    /// Answers the reads whose round a quorum has answered; begins a round for those that have none.
+    /// Answers the reads whose round a quorum has answered; begins a round for those that have
+    /// none.
     pub(super) fn serve_reads(&mut self, out: &mut Vec<Output>) {
         if self.leading.reads.is_empty() {
             return;

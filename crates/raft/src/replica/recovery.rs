@@ -9,8 +9,9 @@
 //! ```
 //!
 //! # What is refused
-//! A state that no prefix of what was written can be: that disk has forgotten or mixed up something, and
-//! the replica must not vote or acknowledge on it. It comes back as a new replica, with a new id.
+//! A state that no prefix of what was written can be: that disk has forgotten or mixed up
+//! something, and the replica must not vote or acknowledge on it. It comes back as a new replica,
+//! with a new id.
 
 use std::collections::VecDeque;
 
@@ -186,8 +187,8 @@ impl Raft {
     /// Returns true if this replica decides alone and nobody holds a promise of it: it stands for
     /// election at the first tick, so that a database on one node opens without a wait.
     ///
-    /// The last one that it voted for was itself, so it promised nothing to others in that term; what it
-    /// promised before ended when it voted.
+    /// The last one that it voted for was itself, so it promised nothing to others in that term;
+    /// what it promised before ended when it voted.
     fn never_promised(&self) -> bool {
         let is_fresh = self.hard_state.term.0 == 0 && self.log.last_index().0 == 0;
         self.config().is_sole_voter(self.id) && (is_fresh || self.hard_state.vote == Some(self.id))
@@ -226,8 +227,9 @@ fn check_log(
     configs.map(RecoveryError::BadConfig).map(Err).next().unwrap_or(Ok(()))
 }
 
-/// Returns true if a log goes on behind an image. It does not if it has something else where the image
-/// ends, or ends before it: then it is an older log, and what it has beyond was never committed.
+/// Returns true if a log goes on behind an image. It does not if it has something else where the
+/// image ends, or ends before it: then it is an older log, and what it has beyond was never
+/// committed.
 fn goes_on_behind(entries: &[Entry], base: Position) -> bool {
     let begins_there = entries.first().is_some_and(|first| first.index == base.index.next());
     begins_there || entries.iter().any(|entry| entry.position() == base)

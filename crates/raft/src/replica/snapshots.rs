@@ -10,12 +10,12 @@
 //!     │               │◄──── AppendReply, its index ───│                   │
 //! ```
 //!
-//! One chunk at a time: the driver chooses their size and so the speed, and asks for none while it is
-//! busy. A transfer that broke off goes on where it stopped, since a chunk at any other place is
+//! One chunk at a time: the driver chooses their size and so the speed, and asks for none while it
+//! is busy. A transfer that broke off goes on where it stopped, since a chunk at any other place is
 //! answered with the place that is wanted.
 //!
-//! The image takes effect here when the driver has made it the state, not when it arrived. A crash in
-//! between leaves the old state and the old log, or the new state and the old log: recovery
+//! The image takes effect here when the driver has made it the state, not when it arrived. A crash
+//! in between leaves the old state and the old log, or the new state and the old log: recovery
 //! ([`super::recovery`]) does then what [`Raft::snapshot_done`] would have done.
 
 use bytes::Bytes;

@@ -12,8 +12,8 @@ pub(crate) struct Judge {
     leaders: HashMap<Term, ReplicaId>,
     /// What was ever written at a position: the term before it, and a digest of what it says.
     written: HashMap<Position, (Term, u64)>,
-    /// What is committed, from index 1 on: the entry's term, its digest, and the term of the leader that
-    /// committed it.
+    /// What is committed, from index 1 on: the entry's term, its digest, and the term of the leader
+    /// that committed it.
     committed: Vec<(Term, u64, Term)>,
     /// The state after each committed entry.
     digests: Vec<u64>,
@@ -59,8 +59,8 @@ impl Judge {
         }
     }
 
-    /// I-R2, by induction: what stands somewhere with a term says the same in each log, and so does what
-    /// stands before it. Also: commands are in the term in which they were thought out.
+    /// I-R2, by induction: what stands somewhere with a term says the same in each log, and so does
+    /// what stands before it. Also: commands are in the term in which they were thought out.
     pub(crate) fn wrote(&mut self, raft: &Raft, entries: &[Entry]) {
         for entry in entries {
             let at = entry.position();

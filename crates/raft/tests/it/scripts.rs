@@ -1,5 +1,5 @@
-//! Runs the scripts under `tests/testscripts/`: a group in which nothing happens by itself, one command
-//! a line. `UPDATE_GOLDENFILES=1 cargo test -p raft scripts` writes the answers anew.
+//! Runs the scripts under `tests/testscripts/`: a group in which nothing happens by itself, one
+//! command a line. `UPDATE_GOLDENFILES=1 cargo test -p raft scripts` writes the answers anew.
 //!
 //! ```text
 //! group voters=1/2/3 [learners=4] [window=2] [quiet=20] [lag=0]   replicas with empty logs
@@ -19,8 +19,8 @@
 //! log [1] · status [1]
 //! ```
 //!
-//! An answer has a line for everything that was delivered and everything that it brought about. A place
-//! in the log is written term.index; election timeouts are 10 ticks.
+//! An answer has a line for everything that was delivered and everything that it brought about. A
+//! place in the log is written term.index; election timeouts are 10 ticks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
@@ -130,7 +130,8 @@ impl goldenscript::Runner for Group {
                 };
                 disk.entries = terms.iter().enumerate().map(entry).collect();
                 let recovered = Recovered { commit: LogIndex(commit), ..disk.recovered() };
-                let raft = Raft::new(ReplicaId(id), self.options.clone(), recovered, Ticks(self.now));
+                let raft =
+                    Raft::new(ReplicaId(id), self.options.clone(), recovered, Ticks(self.now));
                 let raft = match raft {
                     Ok(raft) => raft,
                     Err(error) => return Ok(format!("{id}: refuses to start: {error}")),
@@ -203,7 +204,8 @@ impl goldenscript::Runner for Group {
                 let from = args.take_key("from").map(str::parse::<u64>).transpose()?;
                 let to = args.take_key("to").map(str::parse::<u64>).transpose()?;
                 let kind = args.take_key("kind").map(str::to_string);
-                let count = args.take_key("count").map(str::parse).transpose()?.unwrap_or(usize::MAX);
+                let count =
+                    args.take_key("count").map(str::parse).transpose()?.unwrap_or(usize::MAX);
                 let is_meant = |message: &Message| {
                     from.is_none_or(|from| message.from.0 == from)
                         && to.is_none_or(|to| message.to.0 == to)
@@ -430,7 +432,10 @@ impl Group {
     }
 
     /// Answers the oldest question for a part of an image: twenty bytes, ten at a time.
-    fn chunk(&mut self, args: &mut goldenscript::ArgumentConsumer<'_>) -> Result<(), Box<dyn Error>> {
+    fn chunk(
+        &mut self,
+        args: &mut goldenscript::ArgumentConsumer<'_>,
+    ) -> Result<(), Box<dyn Error>> {
         let (id, to) = (positional(args)?, positional(args)?);
         let fails = args.next_pos() == Some("fails");
         let at = self.asked.iter().position(|(from, whom, ..)| (*from, *whom) == (id, to));

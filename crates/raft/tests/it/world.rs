@@ -1,6 +1,6 @@
 //! A world of replicas on one thread, from one seed: a network that delays, loses, doubles and
-//! reorders, disks that are slow and forget what was not synced, clocks that run at different rates,
-//! crashes, pauses, partitions, and clients that do everything a driver may do.
+//! reorders, disks that are slow and forget what was not synced, clocks that run at different
+//! rates, crashes, pauses, partitions, and clients that do everything a driver may do.
 //!
 //! ```text
 //!   seed ──► a subset of faults, each with an intensity (swarm testing)
@@ -9,8 +9,8 @@
 //!                                                    judge
 //! ```
 //!
-//! After a while the faults stop: then there has to be a leader soon, and everything that is asked is
-//! answered.
+//! After a while the faults stop: then there has to be a leader soon, and everything that is asked
+//! is answered.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
