@@ -29,6 +29,7 @@
 //! | how much writers are slowed down | [`pressure`] |
 //! | reading everything to check it | [`verify`] |
 //! | numbers | [`stats`] |
+//! | the log and the state of a replica | [`replicated`] |
 //!
 //! # Invariants
 //! * Every commit up to the manifest's checkpoint timestamp is in its tables; every later one is in
@@ -57,6 +58,7 @@ mod memory;
 mod pressure;
 mod read;
 mod recovery;
+mod replicated;
 mod stats;
 mod store;
 mod verify;
@@ -85,7 +87,8 @@ pub use compact::Compacted;
 pub use memory::MemoryOptions;
 pub use read::{ReadPin, Rows, Visit};
 pub use recovery::Recovery;
-pub(crate) use recovery::each_write;
+pub(crate) use recovery::{each_write, refuse_replicated};
+pub use replicated::{Image, LogWrite};
 pub use stats::{EngineStats, LevelStats};
 pub use verify::Verified;
 
@@ -169,7 +172,7 @@ impl Engine {
         path: &Path,
         options: EngineOptions,
     ) -> Result<(Engine, Recovery)> {
-        recovery::open(disk, path, options)
+        recovery::open(disk, path, options, None)
     }
 
     /// Returns the newest timestamp that was found at opening.

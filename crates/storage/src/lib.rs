@@ -24,8 +24,8 @@ pub mod wal;
 
 pub use cache::CacheStats;
 pub use engine::{
-    BulkTables, BulkWriter, Checkpoint, Compacted, Engine, EngineOptions, EngineStats, LevelStats,
-    MemoryOptions, ReadPin, Recovery, Rows, Verified, Visit,
+    BulkTables, BulkWriter, Checkpoint, Compacted, Engine, EngineOptions, EngineStats, Image,
+    LevelStats, LogWrite, MemoryOptions, ReadPin, Recovery, Rows, Verified, Visit,
 };
 pub use error::{Error, Result};
 pub use value::Value;

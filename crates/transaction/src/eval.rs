@@ -18,6 +18,7 @@
 
 use base::{KeyRange, Timestamp};
 use bytes::Bytes;
+use storage::ReadPin;
 
 use crate::error::Touched;
 use crate::read_set::ReadSet;
@@ -130,10 +131,37 @@ pub(crate) fn evaluate_load(mine: Footprint<'_>, loaded: &KeyRange) -> Verdict {
 
 /// A conflict found in the index: somebody committed this key at this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Newer {
-    pub(crate) key: Bytes,
-    pub(crate) touched: Touched,
-    pub(crate) ts: Timestamp,
+pub struct Newer {
+    /// The key.
+    pub key: Bytes,
+    /// What the loser had done with it.
+    pub touched: Touched,
+    /// The winner's timestamp.
+    pub ts: Timestamp,
+}
+
+/// Looks for anything stored of a footprint that is newer than `after`.
+///
+/// # Errors
+/// Those of the disk, if a table must be read.
+pub fn find_newer(
+    pin: &ReadPin,
+    footprint: Footprint<'_>,
+    after: Timestamp,
+) -> storage::Result<Option<Newer>> {
+    let wrote = footprint.writes.iter().map(|(key, _)| (key, Touched::Wrote));
+    let read = footprint.reads.points().map(|key| (key, Touched::Read));
+    for (key, touched) in wrote.chain(read) {
+        if let Some(ts) = pin.newest_after(key, after)? {
+            return Ok(Some(Newer { key: key.clone(), touched, ts }));
+        }
+    }
+    for range in footprint.reads.ranges() {
+        if let Some((key, ts)) = pin.newest_in_range(range, after)? {
+            return Ok(Some(Newer { key, touched: Touched::Scanned(range.clone()), ts }));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ mod transaction;
 mod watch;
 
 pub use error::{Conflict, Error, KeyspaceName, Result, Touched};
-pub use eval::{Footprint, Verdict, evaluate};
+pub use eval::{Footprint, Newer, Verdict, evaluate, find_newer};
 pub use options::{Durability, Isolation, TransactionOptions};
 pub use read_set::ReadSet;
 pub use scan::{Row, Scan};

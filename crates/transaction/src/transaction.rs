@@ -16,7 +16,7 @@ use storage::sync::Ordering;
 use storage::wal::Lsn;
 
 use crate::error::{Error, KeyspaceName, Result, Touched};
-use crate::eval::{Footprint, Newer};
+use crate::eval::{Footprint, Newer, find_newer};
 use crate::locks::TransactionId;
 use crate::options::{Durability, Isolation, TransactionOptions};
 use crate::read_set::ReadSet;
@@ -383,20 +383,7 @@ impl Transaction {
 
     /// Looks for anything stored of the footprint that is newer than the snapshot.
     fn look(&self, footprint: Footprint<'_>) -> Result<Option<Newer>> {
-        let read_ts = self.read_ts();
-        let wrote = footprint.writes.iter().map(|(key, _)| (key, Touched::Wrote));
-        let read = footprint.reads.points().map(|key| (key, Touched::Read));
-        for (key, touched) in wrote.chain(read) {
-            if let Some(ts) = self.pin.newest_after(key, read_ts)? {
-                return Ok(Some(Newer { key: key.clone(), touched, ts }));
-            }
-        }
-        for range in footprint.reads.ranges() {
-            if let Some((key, ts)) = self.pin.newest_in_range(range, read_ts)? {
-                return Ok(Some(Newer { key, touched: Touched::Scanned(range.clone()), ts }));
-            }
-        }
-        Ok(None)
+        Ok(find_newer(&self.pin, footprint, self.read_ts())?)
     }
 
     fn finish(&mut self) {

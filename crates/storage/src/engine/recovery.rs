@@ -34,7 +34,7 @@ use crate::row_cache::RowCache;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::value::Value;
 use crate::version::Version;
-use crate::wal::{self, Lsn, Record, RecordKind, Wal};
+use crate::wal::{self, EMBEDDED_GROUP, Lsn, Record, RecordKind, Wal};
 
 /// Records after which replay looks at the size of the memtable again. Looking costs about as much
 /// as a record.
@@ -76,6 +76,7 @@ struct Replayer<'a> {
 
 impl Replayer<'_> {
     fn take(&mut self, wal_path: &Path, record: &Record<'_>) -> Result<()> {
+        refuse_replicated(wal_path, record)?;
         let is_entry = record.kind == RecordKind::Entry;
         self.records += u64::from(is_entry);
         if is_entry && self.records.is_multiple_of(LOOK_RECORDS) {
@@ -117,10 +118,15 @@ fn new_replay(hash_seed: u64) -> Replay {
     Memtable::new(hash_seed, Tombstones::Kept).replay()
 }
 
+/// Takes the records of a log one by one.
+pub(super) type RecordVisitor<'v> = &'v mut dyn FnMut(&Record<'_>) -> Result<()>;
+
+/// Opens a database. Its log is replayed into memtables, or handed to `visitor` if there is one.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     path: &Path,
     options: EngineOptions,
+    mut visitor: Option<RecordVisitor<'_>>,
 ) -> Result<(Engine, Recovery)> {
     let EngineOptions {
         create,
@@ -165,9 +171,11 @@ pub(super) fn open(
         flushed_ts: state.checkpoint_ts,
     };
     let start = Lsn(state.log_start);
-    let recovered = wal::read_log(&*disk, &wal_path, directory.id().0, start, |record| {
-        replayer.take(&wal_path, &record)
-    })?;
+    let recovered =
+        wal::read_log(&*disk, &wal_path, directory.id().0, start, |record| match &mut visitor {
+            Some(visit) => visit(&record),
+            None => replayer.take(&wal_path, &record),
+        })?;
     let Replayer { replay, version, mut edit, records, last_ts, flushed_ts, .. } = replayer;
     let active = replay.unwrap_or_else(|| new_replay(hash_seed)).finish();
     active.raise_floor(state.gc_watermark);
@@ -230,14 +238,29 @@ pub(super) fn open(
     Ok((engine, recovery))
 }
 
-/// Hands out the writes of a log record.
+/// Refuses a log that only a replica can make sense of: not all that is in it happened.
+///
+/// # Errors
+/// `NotADatabase` if the record is of a replicated group.
+pub(crate) fn refuse_replicated(folder: &Path, record: &Record<'_>) -> Result<()> {
+    if record.group == EMBEDDED_GROUP {
+        return Ok(());
+    }
+    let what = "it is a replica's of a cluster, whose log only the server can read".to_string();
+    Err(Error::NotADatabase { path: folder.to_path_buf(), what })
+}
+
+/// Hands out the writes of a log record, if it is one of the embedded group.
 pub(crate) fn each_write<'a>(
     folder: &Path,
     record: &Record<'a>,
     visit: impl FnMut(&'a [u8], Value<'a>),
 ) -> Result<()> {
     match record.kind {
-        RecordKind::Close => Ok(()),
+        _ if record.group != EMBEDDED_GROUP => Ok(()),
+        RecordKind::Close | RecordKind::HardState | RecordKind::Truncate | RecordKind::Snapshot => {
+            Ok(())
+        }
         // The checksum was right, so these are the bytes that were written: a newer program's, say.
         RecordKind::Entry => decode_batch(record.payload, visit).map(|_| ()).map_err(|what| {
             let what = format!("the record at position {} of the log: {what}", record.lsn);

@@ -10,7 +10,7 @@ use super::tables::NewTables;
 use super::{Limits, RepairPlan};
 use crate::compaction::{self, CompactionOptions, Failed, PROGRESS_BYTES, RunOptions, Shape};
 use crate::directory::DatabaseId;
-use crate::engine::each_write;
+use crate::engine::{each_write, refuse_replicated};
 use crate::error::{Error, Result};
 use crate::manifest::TableMeta;
 use crate::memtable::{Memtable, Replay, Tombstones};
@@ -43,6 +43,7 @@ impl Log {
         let mut last_index = index;
         let (recovered, damage) =
             wal::read_log_through_damage(disk, &folder, id.0, start, |record| {
+                refuse_replicated(&folder, &record)?;
                 plan.last_ts = plan.last_ts.max(record.timestamp);
                 last_index = record.index;
                 plan.kept_transactions += u64::from(record.kind == RecordKind::Entry);

@@ -115,6 +115,14 @@ struct Queue {
     stats: WalStats,
 }
 
+/// What is appended, and under which index.
+enum Appended {
+    /// A record of the embedded database: the log counts its entries.
+    Embedded { kind: RecordKind, timestamp: Timestamp },
+    /// A record of a replicated group, which counts by itself.
+    Replicated { kind: RecordKind, group: u64, term: u64, index: u64 },
+}
+
 /// Records that will be written together.
 struct Batch {
     pieces: Vec<Piece>,
@@ -220,16 +228,34 @@ impl Wal {
     /// # Durability
     /// None until [`Wal::sync_to`] the returned position.
     pub fn append(&self, timestamp: Timestamp, payload: &[u8], payload_crc: u32) -> Result<Lsn> {
-        self.append_record(RecordKind::Entry, timestamp, payload, payload_crc)
+        let what = Appended::Embedded { kind: RecordKind::Entry, timestamp };
+        self.append_record(what, payload, payload_crc)
     }
 
-    fn append_record(
+    /// Appends a record of a replicated group and returns where it ends in the stream.
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    ///
+    /// # Durability
+    /// None until [`Wal::sync_to`] the returned position.
+    ///
+    /// # Panics
+    /// If the group is that of the embedded database, whose indexes the log itself counts.
+    pub fn append_of_group(
         &self,
         kind: RecordKind,
-        timestamp: Timestamp,
+        group: u64,
+        term: u64,
+        index: u64,
         payload: &[u8],
-        payload_crc: u32,
     ) -> Result<Lsn> {
+        assert_ne!(group, EMBEDDED_GROUP, "the embedded group's records are appended as such");
+        let what = Appended::Replicated { kind, group, term, index };
+        self.append_record(what, payload, checksum::of(&[payload]))
+    }
+
+    fn append_record(&self, what: Appended, payload: &[u8], payload_crc: u32) -> Result<Lsn> {
         let mut queue = lock(&self.queue);
         if let Some(cause) = &queue.failed {
             return Err(Error::LogFailed { cause: cause.clone() });
@@ -243,13 +269,22 @@ impl Wal {
                 self.roll(&mut queue, bytes)?;
             }
         }
-        let index = queue.last_index + u64::from(kind == RecordKind::Entry);
+        let (kind, group, term, index, timestamp) = match what {
+            Appended::Embedded { kind, timestamp } => {
+                let index = queue.last_index + u64::from(kind == RecordKind::Entry);
+                queue.last_index = index;
+                (kind, EMBEDDED_GROUP, 1, index, timestamp)
+            }
+            Appended::Replicated { kind, group, term, index } => {
+                (kind, group, term, index, Timestamp::ZERO)
+            }
+        };
         let synced = Lsn(self.durable.load(Ordering::Acquire));
         let header = record::encode_header(
             queue.next,
             kind,
-            EMBEDDED_GROUP,
-            1,
+            group,
+            term,
             index,
             synced,
             timestamp,
@@ -263,7 +298,6 @@ impl Wal {
         piece.buffer.extend_from_slice(payload);
         piece.buffer.pad_to(piece_end);
         queue.filling.dirty = true;
-        queue.last_index = index;
         queue.is_marked = kind == RecordKind::Close;
         queue.next = end;
         queue.stats.records += 1;
@@ -493,7 +527,8 @@ impl Wal {
         if is_marked {
             return self.sync_to(next);
         }
-        let end = self.append_record(RecordKind::Close, Timestamp::ZERO, &[], checksum::of(&[]))?;
+        let what = Appended::Embedded { kind: RecordKind::Close, timestamp: Timestamp::ZERO };
+        let end = self.append_record(what, &[], checksum::of(&[]))?;
         self.sync_to(end)
     }
 

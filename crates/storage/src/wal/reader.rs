@@ -18,7 +18,7 @@ use base::Timestamp;
 use env::{AlignedBuffer, Disk, File, OpenMode, WRITE_ALIGN};
 
 use super::Lsn;
-use super::record::{self, Record, RecordKind};
+use super::record::{self, EMBEDDED_GROUP, Record, RecordKind};
 use super::segment::{
     HeaderState, SEGMENT_HEADER_BYTES, list_segments, read_segment_header, segment_name, sound_base,
 };
@@ -46,7 +46,7 @@ pub struct Recovered {
 pub struct LogEnd {
     /// The position of the next record.
     pub next: Lsn,
-    /// The index of the last record that was read; `None` if none was.
+    /// The index of the last record of the embedded group that was read; `None` if none was.
     pub last_index: Option<u64>,
     /// The timestamp of the last record that was read.
     pub last_timestamp: Timestamp,
@@ -229,7 +229,9 @@ fn read_segment(
     let mut lsn = start.max(segment.base);
     while next_base.is_none_or(|next| lsn < next) {
         let Some((record, taken)) = record::decode(lsn, rest_of(lsn)) else { break };
-        if let Some(last) = recovered.end.last_index
+        // Groups that are replicated overwrite entries: their order is for their replicas to judge.
+        let is_embedded = record.group == EMBEDDED_GROUP;
+        if let Some(last) = recovered.end.last_index.filter(|_| is_embedded)
             && Some(record.index) != last.checked_add(u64::from(record.kind == RecordKind::Entry))
         {
             return Ok(damage(lsn, format!("index {} follows {last}", record.index)));
@@ -237,7 +239,9 @@ fn read_segment(
         visit(record)?;
         recovered.records += 1;
         recovered.closed = record.kind == RecordKind::Close;
-        recovered.end.last_index = Some(record.index);
+        if is_embedded {
+            recovered.end.last_index = Some(record.index);
+        }
         recovered.end.vouched = recovered.end.vouched.max(record.synced);
         recovered.end.last_timestamp = recovered.end.last_timestamp.max(record.timestamp);
         lsn = Lsn(lsn.0 + taken);

@@ -23,7 +23,7 @@
 //! everything below.
 //!
 //! The timestamp stands in the header and not in the payload for the same reason: it is only known
-//! inside the critical section.
+//! inside the critical section. Records of a replicated group have none.
 
 use base::{Timestamp, checksum};
 
@@ -43,15 +43,25 @@ pub const EMBEDDED_GROUP: u64 = 1;
 pub enum RecordKind {
     /// An entry of a group's log: for the embedded database, one transaction.
     Entry,
+    /// What a replica must remember of elections: the term, and in the payload the vote. The index
+    /// is one that was applied.
+    HardState,
+    /// The entries of the group at and above the index are not part of its log any more.
+    Truncate,
+    /// An image of the state up to the index, which has the term, stands in for all entries before
+    /// this record.
+    Snapshot,
     /// Written at a clean close: vouches for everything before it, and carries nothing.
     Close,
 }
 
 impl RecordKind {
     fn encode(self) -> u8 {
-        // 2, 3 and 4 are kept for hard state, truncation and installed snapshots.
         match self {
             RecordKind::Entry => 1,
+            RecordKind::HardState => 2,
+            RecordKind::Truncate => 3,
+            RecordKind::Snapshot => 4,
             RecordKind::Close => 5,
         }
     }
@@ -59,6 +69,9 @@ impl RecordKind {
     fn decode(byte: u8) -> Option<RecordKind> {
         match byte {
             1 => Some(RecordKind::Entry),
+            2 => Some(RecordKind::HardState),
+            3 => Some(RecordKind::Truncate),
+            4 => Some(RecordKind::Snapshot),
             5 => Some(RecordKind::Close),
             _ => None,
         }

@@ -74,12 +74,16 @@ fn part_of(file: &Path, segments: &[SegmentSummary]) -> Result<std::ops::Range<u
 
 fn print(context: &mut Context, record: &Record<'_>, with_writes: bool) -> Result {
     let mut writes = Vec::new();
-    if record.kind == RecordKind::Entry {
+    if record.kind == RecordKind::Entry && record.group == wal::EMBEDDED_GROUP {
         let decoded = batch::decode_batch(record.payload, |key, value| writes.push((key, value)));
         decoded.map_err(|what| Failure::new(format!("position {}: {what}", record.lsn)))?;
     }
     let kind = match record.kind {
-        RecordKind::Entry => "transaction",
+        RecordKind::Entry if record.group == wal::EMBEDDED_GROUP => "transaction",
+        RecordKind::Entry => "entry",
+        RecordKind::HardState => "hard state",
+        RecordKind::Truncate => "truncate",
+        RecordKind::Snapshot => "snapshot",
         RecordKind::Close => "close",
     };
     if context.output.is_json() {
