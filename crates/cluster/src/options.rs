@@ -58,7 +58,8 @@ impl ReplicaOptions {
             group: FIRST_GROUP,
             members: members.iter().copied().map(ReplicaId).collect(),
             seed,
-            raft: raft::Options { seed, ..raft::Options::default() },
+            // A quiet group needs somebody who watches whether nodes live, and nobody does yet.
+            raft: raft::Options { seed, quiet_after_ticks: 0, ..raft::Options::default() },
             read_mode: ReadMode::Lease,
             memory,
             wal: WalOptions::default(),

@@ -1,3 +1,7 @@
 //! Tests of whole groups of replicas, on simulated disks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of tests are tests")]
+
+mod clients;
+mod random;
+mod world;
