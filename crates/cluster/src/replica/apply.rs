@@ -139,7 +139,7 @@ impl Replica {
         if txn.start < self.state.gc_ts {
             return Ok(Some(Outcome::Rejected("it began before what is kept")));
         }
-        if ts <= self.state.last_ts && !cfg!(mutant = "commits_out_of_order") {
+        if ts <= self.state.last_ts {
             return Ok(Some(Outcome::Rejected("a later timestamp was written before it")));
         }
         Ok(None)

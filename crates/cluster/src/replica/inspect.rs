@@ -89,27 +89,29 @@ impl Replica {
 
     /// Returns a hash of everything that has been applied: replicas with the same applied index
     /// have the same one (I-S2), whatever they flushed, compacted or were sent as an image. Reads
-    /// everything.
+    /// everything. None while a replica that was just opened has not come to where a compaction
+    /// of its former life had been told to forget.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn state_hash(&self) -> storage::Result<u64> {
+    pub fn state_hash(&self) -> storage::Result<Option<u64>> {
         let mut hash = Hash(0xcbf2_9ce4_8422_2325);
         hash.bytes(&self.state.encode());
-        for ((key, Reverse(ts)), value) in self.versions()? {
+        let Some(versions) = self.versions()? else { return Ok(None) };
+        for ((key, Reverse(ts)), value) in versions {
             hash.bytes(&key);
             hash.bytes(&ts.raw().to_le_bytes());
             hash.bytes(&[u8::from(value.is_some())]);
             hash.bytes(&value.unwrap_or_default());
         }
-        Ok(hash.0)
+        Ok(Some(hash.0))
     }
 
     /// Returns all versions above the watermark, and those that are visible at it.
-    fn versions(&self) -> storage::Result<Versions> {
+    fn versions(&self) -> storage::Result<Option<Versions>> {
         let range = KeyRange { start: Bytes::from_static(&[RECORD]), end: None };
         let mut versions = Versions::new();
-        let pin = self.engine.pin_newest(|| self.state.gc_ts);
+        let Ok(pin) = self.engine.pin_at(self.state.gc_ts) else { return Ok(None) };
         pin.rows(range.clone(), Direction::Forward).visit(|key, ts, value| {
             let value = Some(Bytes::copy_from_slice(value));
             versions.insert((Bytes::copy_from_slice(key), Reverse(ts)), value);
@@ -119,7 +121,7 @@ impl Replica {
             let value = value.as_put().map(Bytes::copy_from_slice);
             versions.insert((Bytes::copy_from_slice(key), Reverse(ts)), value);
         })?;
-        Ok(versions)
+        Ok(Some(versions))
     }
 
     /// # Panics

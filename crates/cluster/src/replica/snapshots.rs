@@ -260,6 +260,11 @@ impl Replica {
             self.fail(format!("an image could not be installed: {error}"));
             return false;
         }
+        if cfg!(mutant = "installs_the_state_apart") {
+            let (key, bytes) = (state_key(self.options.group), state.encode());
+            let row = (&key[..], Value::Put(&bytes[..]));
+            self.engine.put_applied(state.row_ts(), [row].into_iter());
+        }
         self.outgoing = None;
         self.sealed.clear();
         self.flushed = state.applied.index;
@@ -279,8 +284,10 @@ impl Incoming {
         let (state, rows) = decode_chunk(data)?;
         if let Some(state) = state {
             let (key, bytes) = (state_key(group), state.encode());
-            let put = image.add(&key, state.row_ts(), Value::Put(&bytes));
-            put.map_err(|error| error.to_string())?;
+            if !cfg!(mutant = "installs_the_state_apart") {
+                let put = image.add(&key, state.row_ts(), Value::Put(&bytes));
+                put.map_err(|error| error.to_string())?;
+            }
             self.state = Some(state);
         }
         for (key, ts, value) in &rows {

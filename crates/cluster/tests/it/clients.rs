@@ -157,9 +157,10 @@ impl Clients {
     fn retry_soon(&mut self, at: usize, world: &mut World) {
         let session = &mut self.sessions[at];
         session.until = world.now + 5 + world.chance.below(20);
-        session.target = world.leader().filter(|_| world.chance.chance(700)).unwrap_or_else(|| {
-            world.chance.below(world.nodes.len() as u64) as usize
-        });
+        session.target = world
+            .leader()
+            .filter(|_| world.chance.chance(700))
+            .unwrap_or_else(|| world.chance.below(world.nodes.len() as u64) as usize);
     }
 
     fn end(&mut self, at: usize, outcome: Outcome, world: &World) {

@@ -65,8 +65,8 @@ fn play(seed: u64, has_trace: bool) -> Sums {
     let mut options = options(&(1..=count).collect::<Vec<_>>(), seed);
     options.log_entries_kept = 1 + chance.below(40);
     options.chunk_bytes = 200 + chance.below(4000) as usize;
-    options.memory.memtable_bytes = 4000 + chance.below(12_000) as usize;
-    options.log_bytes_max = 4000 + chance.below(28_000);
+    options.memory.memtable_bytes = 30_000 + chance.below(60_000) as usize;
+    options.log_bytes_max = 8_000 + chance.below(56_000);
     if chance.chance(500) {
         options.read_mode = raft::ReadMode::Quorum;
     }
@@ -129,10 +129,8 @@ fn storm(world: &mut World, faults: Faults, sessions: u64, keys: u64) -> Sums {
         }
     }
     calm(world, &mut clients);
-    let report = list_append::check(
-        &clients.recorder.history(),
-        &Options::at(Level::StrictSerializable),
-    );
+    let report =
+        list_append::check(&clients.recorder.history(), &Options::at(Level::StrictSerializable));
     assert!(report.is_valid(), "{report}");
     Sums {
         totals: world.totals,
@@ -193,7 +191,9 @@ fn read_all(world: &mut World, clients: &mut Clients) {
     let txn = clients.recorder.begin(9999);
     let leader = world.elect();
     let begun = world.call(leader, Request::Begin);
-    let Some(Response::Begun { read_ts }) = begun else { panic!("a calm leader serves: {begun:?}") };
+    let Some(Response::Begun { read_ts }) = begun else {
+        panic!("a calm leader serves: {begun:?}")
+    };
     assert!(read_ts >= clients.newest(), "everything acknowledged is visible");
     for key in 0..10 {
         let request = Request::Get { read_ts, key: crate::clients::key_of(key) };

@@ -120,8 +120,14 @@ pub(crate) fn options(members: &[u64], seed: u64) -> ReplicaOptions {
 
 impl World {
     pub(crate) fn new(count: u64, seed: u64, options: ReplicaOptions) -> World {
-        let members: Vec<u64> = (1..=count).collect();
-        let mut world = World {
+        let mut world = World::empty(count, seed, options);
+        (1..=count).for_each(|id| world.add(id));
+        world
+    }
+
+    /// A world of a group whose replicas are still to be added.
+    pub(crate) fn empty(count: u64, seed: u64, options: ReplicaOptions) -> World {
+        World {
             chance: SeededRandom::new(seed),
             now: 0,
             nodes: Vec::new(),
@@ -130,20 +136,21 @@ impl World {
             replies: Vec::new(),
             trace: Vec::new(),
             totals: Totals::default(),
-            members: members.clone(),
+            members: (1..=count).collect(),
             options,
             order: 0,
             queue: BinaryHeap::new(),
             judge: Judge::default(),
-        };
-        for id in members {
-            world.add(id);
         }
-        world
     }
 
     /// Adds a node, which starts at once.
     pub(crate) fn add(&mut self, id: u64) {
+        self.add_that_stops(id, None);
+    }
+
+    /// Adds a node whose disk stops at an operation, once.
+    pub(crate) fn add_that_stops(&mut self, id: u64, operation: Option<u64>) {
         self.nodes.push(Node {
             id: ReplicaId(id),
             replica: None,
@@ -152,11 +159,14 @@ impl World {
             wake_at: None,
             judged: LogIndex(0),
         });
-        assert!(self.open(self.nodes.len() - 1), "a new replica opens");
-    }
-
-    pub(crate) fn at(&self, id: u64) -> usize {
-        self.nodes.iter().position(|node| node.id.0 == id).expect("there is such a node")
+        let at = self.nodes.len() - 1;
+        if let Some(operation) = operation {
+            self.nodes[at].disk.stop_at(operation);
+        }
+        while !self.open(at) {
+            let mode = self.any_crash();
+            self.crash(at, mode);
+        }
     }
 
     pub(crate) fn push(&mut self, after: u64, node: usize, life: u32, what: What) {
@@ -290,7 +300,8 @@ impl World {
             Output::Disk { ticket } => {
                 // The work is done at once or when it is reported.
                 if self.chance.chance(500)
-                    && let Some(work) = self.nodes[at].replica.as_ref().and_then(|r| r.log_work(ticket))
+                    && let Some(work) =
+                        self.nodes[at].replica.as_ref().and_then(|r| r.log_work(ticket))
                 {
                     let _ = work.run();
                 }
@@ -342,7 +353,7 @@ impl World {
         let applied = replica.applied().index;
         if applied > node.judged && (applied.0.is_multiple_of(8) || self.weather.delay == 1) {
             node.judged = applied;
-            let Ok(hash) = replica.state_hash() else { return };
+            let Ok(Some(hash)) = replica.state_hash() else { return };
             let first = *self.judge.states.entry(applied).or_insert(hash);
             assert_eq!(first, hash, "I-S2: states differ after entry {applied} at {}", node.id);
             self.totals.compared += 1;
@@ -353,7 +364,8 @@ impl World {
     pub(crate) fn judge_all(&mut self) {
         for at in 0..self.nodes.len() {
             let Some(replica) = &self.nodes[at].replica else { continue };
-            let (applied, hash) = (replica.applied().index, replica.state_hash().unwrap());
+            let applied = replica.applied().index;
+            let Some(hash) = replica.state_hash().unwrap() else { continue };
             let first = *self.judge.states.entry(applied).or_insert(hash);
             assert_eq!(first, hash, "I-S2: states differ after entry {applied}");
         }
