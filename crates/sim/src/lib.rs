@@ -24,12 +24,17 @@
 //! # Ok::<(), holm_sim::history::ParseError>(())
 //! ```
 //!
+//! And [`world`] makes such records: whole clusters on one thread, from one seed, with everything
+//! that can go wrong.
+//!
 //! # Not here
-//! No I/O, no clock, no thread: a history is a value, and checking it is a function. The simulated
-//! world (whole clusters on one thread from one seed) is to join this crate later.
+//! No I/O, no clock, no thread: a history is a value, checking it is a function, and a world is
+//! what its seed says.
 
 #![forbid(unsafe_code)]
 
 pub mod history;
 
 pub mod checker;
+
+pub mod world;
