@@ -77,8 +77,8 @@ impl ReplicaOptions {
     /// that flushes, compactions and images happen within some hundred commits.
     pub fn small(id: ReplicaId, members: &[u64], seed: u64) -> ReplicaOptions {
         let memory = MemoryOptions {
-            budget_bytes: 1 << 20,
-            memtable_bytes: 16 << 10,
+            budget_bytes: 2 << 20,
+            memtable_bytes: 128 << 10,
             row_cache_bytes: 64 << 10,
             block_cache_bytes: 256 << 10,
         };

@@ -176,6 +176,13 @@ impl Replica {
 
     /// Answers those who wait for a command.
     fn answer(&mut self, flight: InFlight, outcome: Outcome, out: &mut Vec<Output>) {
+        for (id, key) in flight.losers {
+            let response = match outcome {
+                Outcome::Ended(Record::Committed(ts)) => Response::Conflict { key, ts },
+                _ => self.busy(),
+            };
+            out.push(Output::Reply { id, response });
+        }
         for (id, ask) in flight.waiters {
             let response = match (outcome, ask) {
                 (Outcome::Ended(Record::Committed(ts)), Ask::Commit) => Response::Committed { ts },

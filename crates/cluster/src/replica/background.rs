@@ -86,6 +86,9 @@ impl Replica {
     }
 
     fn flush_one(&mut self) -> storage::Result<bool> {
+        if !self.engine.wants_flush() {
+            return Ok(false);
+        }
         if !cfg!(mutant = "drops_old_votes") {
             // Before the log that has it is given up.
             self.append_hard_state()?;

@@ -6,8 +6,8 @@
 //!         the engine                    both with the rules of the transaction crate
 //! ```
 //!
-//! What is in flight may come to nothing, if the leadership goes; then so does what was checked
-//! against it, since it stands behind it in the log and under the same term.
+//! What is in flight may come to nothing, if the leadership goes. So who is in conflict with it is
+//! not told before it is applied: an answer that says "never" must stay true.
 //!
 //! # Invariants
 //! * Of what is in flight, indexes and timestamps rise together.
@@ -43,6 +43,14 @@ pub(super) struct InFlight {
     ts: Timestamp,
     writes: Arc<WriteSet>,
     pub(super) waiters: Vec<(u64, Ask)>,
+    /// Who is in conflict with it, over which key: if it takes place, they never will.
+    pub(super) losers: Vec<(u64, Bytes)>,
+}
+
+impl InFlight {
+    fn waiting(&self) -> usize {
+        self.waiters.len() + self.losers.len()
+    }
 }
 
 impl Replica {
@@ -137,6 +145,9 @@ impl Replica {
         if let Some(conflict) = self.conflict(mine, txn.start)? {
             return Ok(Some(conflict));
         }
+        if self.waits_for_winner(id, mine) {
+            return Ok(None);
+        }
         let list = writes
             .iter()
             .map(|(key, value)| (key.clone(), value.as_put().map(Bytes::copy_from_slice)));
@@ -176,15 +187,27 @@ impl Replica {
         if mine.blind || cfg!(mutant = "checks_no_conflicts") {
             return Ok(None);
         }
-        if !cfg!(mutant = "ignores_what_is_in_flight") {
-            for flight in self.in_flight.values() {
-                if let Verdict::Conflict { key, .. } = evaluate(mine, &flight.writes) {
-                    return Ok(Some(Response::Conflict { key, ts: flight.ts }));
-                }
-            }
-        }
         let newer = find_newer(&self.pin_all(), mine, start)?;
         Ok(newer.map(|newer| Response::Conflict { key: newer.key, ts: newer.ts }))
+    }
+
+    /// Returns true if something in flight stands in the way: the answer waits for that. It may
+    /// come to nothing, and who was told of a conflict must never take place after all, whatever
+    /// copies of the request are still on their way.
+    fn waits_for_winner(&mut self, id: u64, mine: Footprint<'_>) -> bool {
+        if mine.blind
+            || cfg!(mutant = "checks_no_conflicts")
+            || cfg!(mutant = "ignores_what_is_in_flight")
+        {
+            return false;
+        }
+        for flight in self.in_flight.values_mut() {
+            if let Verdict::Conflict { key, .. } = evaluate(mine, &flight.writes) {
+                flight.losers.push((id, key));
+                return true;
+            }
+        }
+        false
     }
 
     fn status(
@@ -252,13 +275,13 @@ impl Replica {
             return Err(self.refused(reason));
         }
         let index = self.raft.last().index;
-        self.in_flight.insert(index, InFlight { txn, ts, writes, waiters });
+        self.in_flight.insert(index, InFlight { txn, ts, writes, waiters, losers: Vec::new() });
         Ok(index)
     }
 
     /// Returns how many requests wait for something.
     pub(super) fn waiting(&self) -> usize {
-        let in_flight: usize = self.in_flight.values().map(|flight| flight.waiters.len()).sum();
+        let in_flight: usize = self.in_flight.values().map(InFlight::waiting).sum();
         in_flight + self.queue.len() + self.reads.len()
     }
 

@@ -86,7 +86,7 @@ use crate::request::{Request, Response};
 use crate::state::State;
 use commits::InFlight;
 use reads::Reads;
-use snapshots::{Incoming, Outgoing};
+use snapshots::{Incoming, Outgoing, Spoiled};
 
 /// What happens to a replica.
 #[derive(Debug, Clone)]
@@ -178,6 +178,7 @@ pub struct Replica {
     reads: Reads,
     outgoing: Option<Outgoing>,
     incoming: Option<Incoming>,
+    spoiled: Option<Spoiled>,
     failure: Option<String>,
 }
 
@@ -196,6 +197,7 @@ impl Replica {
             Input::Timer => {
                 self.raft_step(raft::Input::Tick);
                 self.expire_reads(out);
+                self.give_image_up();
             }
             Input::Message { from, bytes } => self.receive(from, &bytes, out),
             Input::DiskDone { ticket, result } => self.disk_done(ticket, result),
@@ -217,12 +219,12 @@ impl Replica {
 
     /// Returns when [`Input::Timer`] is due next, if anything is waited for.
     pub fn next_deadline(&self) -> Option<Ticks> {
-        match self.failure {
-            Some(_) => None,
-            None => {
-                [self.raft.next_deadline(), self.reads.next_deadline()].into_iter().flatten().min()
-            }
+        if self.failure.is_some() {
+            return None;
         }
+        let image = self.spoiled.map(|spoiled| spoiled.until);
+        let deadlines = [self.raft.next_deadline(), self.reads.next_deadline(), image];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Returns the work of a ticket, for any thread to do. None if it is known to be done.
@@ -442,6 +444,9 @@ impl Replica {
         for (_, flight) in std::mem::take(&mut self.in_flight) {
             for (id, _) in flight.waiters {
                 out.push(Output::Reply { id, response: Response::Unknown { hint } });
+            }
+            for (id, _) in flight.losers {
+                out.push(Output::Reply { id, response: Response::NotLeader { hint } });
             }
         }
         for (id, _) in std::mem::take(&mut self.queue) {

@@ -109,6 +109,7 @@ impl Replica {
             reads: Reads::default(),
             outgoing: None,
             incoming: None,
+            spoiled: None,
             failure: None,
             raft,
             state,

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use base::codec::{Reader, Truncated, put_bytes, put_u32, put_varint};
 use base::{KeyRange, Timestamp, checksum, range};
 use bytes::Bytes;
-use raft::{ReplicaId, SnapshotMeta};
+use raft::{ReplicaId, SnapshotMeta, Ticks};
 use storage::memtable::Direction;
 use storage::{Image, ReadPin, Value, Visit};
 
@@ -46,6 +46,14 @@ pub(super) struct Outgoing {
     newest: ReadPin,
     /// The first key of each chunk, by where the chunk begins.
     chunks: BTreeMap<u64, Bytes>,
+}
+
+/// An image that came to nothing. The protocol is told a while later, and asks for it again then: a
+/// disk that takes nothing would otherwise be sent images as fast as the network carries them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spoiled {
+    id: u64,
+    pub(super) until: Ticks,
 }
 
 /// An image that is coming in.
@@ -234,9 +242,22 @@ impl Replica {
         if is_last {
             let id = meta.id;
             let is_installed = self.install(meta, out);
-            if self.failure.is_none() {
+            if is_installed {
                 self.raft_step(raft::Input::SnapshotDone { id, is_installed });
+            } else {
+                let until = self.now.after(self.options.raft.snapshot_retry_ticks);
+                self.spoiled = Some(Spoiled { id, until });
             }
+        }
+    }
+
+    /// Tells the protocol of an image that came to nothing, when it is time.
+    pub(super) fn give_image_up(&mut self) {
+        if let Some(Spoiled { id, until }) = self.spoiled
+            && until <= self.now
+        {
+            self.spoiled = None;
+            self.raft_step(raft::Input::SnapshotDone { id, is_installed: false });
         }
     }
 

@@ -5,4 +5,5 @@
 mod clients;
 mod crashes;
 mod random;
+mod scripts;
 mod world;

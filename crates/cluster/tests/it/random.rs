@@ -65,8 +65,8 @@ fn play(seed: u64, has_trace: bool) -> Sums {
     let mut options = options(&(1..=count).collect::<Vec<_>>(), seed);
     options.log_entries_kept = 1 + chance.below(40);
     options.chunk_bytes = 200 + chance.below(4000) as usize;
-    options.memory.memtable_bytes = 30_000 + chance.below(60_000) as usize;
-    options.log_bytes_max = 8_000 + chance.below(56_000);
+    options.memory.memtable_bytes = 100_000 + chance.below(60_000) as usize;
+    options.log_bytes_max = 4_000 + chance.below(28_000);
     if chance.chance(500) {
         options.read_mode = raft::ReadMode::Quorum;
     }

@@ -20,6 +20,9 @@ use raft::{LogIndex, ReplicaId, Role, Term, Ticks};
 /// The election timeout of all replicas.
 pub(crate) const ELECTION_TICKS: u64 = 100;
 
+/// Events under way at once, at most: more are an echo that grows.
+const EVENTS_MAX: usize = 20_000;
+
 /// What the network and the disks do, in thousandths and in ticks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Weather {
@@ -103,6 +106,8 @@ pub(crate) struct World {
     pub(crate) replies: Vec<(u64, Response)>,
     pub(crate) trace: Vec<String>,
     pub(crate) totals: Totals,
+    /// Whether wall clocks go; otherwise timestamps only count.
+    pub(crate) has_wall_clock: bool,
     members: Vec<u64>,
     options: ReplicaOptions,
     order: u64,
@@ -136,6 +141,7 @@ impl World {
             replies: Vec::new(),
             trace: Vec::new(),
             totals: Totals::default(),
+            has_wall_clock: true,
             members: (1..=count).collect(),
             options,
             order: 0,
@@ -170,6 +176,7 @@ impl World {
     }
 
     pub(crate) fn push(&mut self, after: u64, node: usize, life: u32, what: What) {
+        assert!(self.queue.len() < EVENTS_MAX, "replicas talk without end, at {}", self.now);
         self.order += 1;
         let (at, order) = (self.now + after, self.order);
         self.queue.push(Reverse(Event { at, order, node, life, what }));
@@ -273,7 +280,7 @@ impl World {
         let Some(replica) = &mut self.nodes[at].replica else { return };
         let mut out = Vec::new();
         let flushed = replica.flushed_index();
-        replica.set_wall_clock(self.now);
+        replica.set_wall_clock(if self.has_wall_clock { self.now } else { 0 });
         replica.step(Ticks(self.now), input, &mut out);
         self.totals.flushes += u64::from(replica.flushed_index() > flushed);
         self.totals.steps += 1;

@@ -81,6 +81,12 @@ impl Raft {
         if !is_current || transfer.awaits_driver {
             return;
         }
+        // What it wants is on its way already. To answer each copy of a reply with a chunk, each of
+        // which is replied to, would be an echo that grows; a chunk that was lost is sent again in
+        // time.
+        if wanted == transfer.offset {
+            return;
+        }
         // The place is its choice: it may have a part of this image from before, or have lost it.
         transfer.offset = wanted;
         transfer.awaits_driver = true;

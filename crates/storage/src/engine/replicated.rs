@@ -277,3 +277,120 @@ impl std::fmt::Debug for Image {
         f.debug_struct("Image").field("tables", &self.written.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use env::{CrashMode, SimDisk};
+
+    use super::*;
+    use crate::compaction::CompactionOptions;
+    use crate::engine::MemoryOptions;
+    use crate::error::Error;
+    use crate::table::TableOptions;
+    use crate::wal::WalOptions;
+
+    const GROUP: u64 = 2;
+
+    fn options() -> EngineOptions {
+        EngineOptions {
+            create: true,
+            owner: "test".into(),
+            new_id: [7; 16],
+            hash_seed: 1,
+            wal: WalOptions {
+                segment_bytes_min: 8 << 10,
+                segment_bytes_max: 8 << 10,
+                spares_max: 1,
+            },
+            table: TableOptions::default(),
+            memory: MemoryOptions::of_budget(1 << 20),
+            compaction: CompactionOptions::for_flush_bytes(1 << 20),
+            log_bytes_max: 1 << 20,
+        }
+    }
+
+    /// Opens the engine; returns the kinds and indexes in its log.
+    fn open(disk: &SimDisk) -> (Arc<Engine>, Vec<(RecordKind, u64)>) {
+        let mut found = Vec::new();
+        let disk = Arc::new(disk.clone());
+        let engine = Engine::open_replicated(disk, Path::new("db"), options(), &mut |record| {
+            found.push((record.kind, record.index));
+            Ok(())
+        });
+        (Arc::new(engine.unwrap().0), found)
+    }
+
+    fn append(engine: &Engine, kind: RecordKind, index: u64) -> Lsn {
+        engine.append_record(kind, GROUP, 1, index, &[index as u8; 900]).unwrap()
+    }
+
+    fn put(engine: &Engine, key: &str, ts: u64) {
+        let row = (key.as_bytes(), Value::Put(b"value"));
+        engine.put_applied(Timestamp::from_raw(ts), [row].into_iter());
+    }
+
+    fn get(engine: &Arc<Engine>, key: &str) -> Option<u64> {
+        let pin = engine.pin_newest(|| Timestamp::MAX);
+        pin.get(key.as_bytes()).unwrap().map(|(ts, _)| ts.raw())
+    }
+
+    #[test]
+    fn only_what_was_applied_is_flushed_and_the_log_is_kept_from_there() {
+        let disk = SimDisk::new();
+        let (engine, _) = open(&disk);
+        let begins: Vec<Lsn> =
+            (1..=20).map(|index| append(&engine, RecordKind::Entry, index)).collect();
+        (1..=12).for_each(|index| put(&engine, &format!("k{index:02}"), index));
+        engine.seal_applied(Timestamp::from_raw(12), begins[12]);
+        put(&engine, "k13", 13);
+        assert!(engine.flush_next(Timestamp::MAX).unwrap());
+        drop(engine);
+        let disk = disk.crash(CrashMode::LoseUnsynced);
+        let (engine, found) = open(&disk);
+        assert_eq!(found, (13..=20).map(|index| (RecordKind::Entry, index)).collect::<Vec<_>>());
+        assert_eq!((get(&engine, "k12"), get(&engine, "k13")), (Some(12), None));
+    }
+
+    #[test]
+    fn an_image_replaces_everything_or_nothing() {
+        let disk = SimDisk::new();
+        let (engine, _) = open(&disk);
+        append(&engine, RecordKind::HardState, 0);
+        put(&engine, "old", 3);
+        engine.seal_applied(Timestamp::from_raw(3), engine.log_next());
+        engine.flush_next(Timestamp::MAX).unwrap();
+        put(&engine, "memory", 4);
+        let image = || {
+            let mut image = engine.begin_image().unwrap();
+            image.add(b"a", Timestamp::from_raw(9), Value::Tombstone).unwrap();
+            image.add(b"a", Timestamp::from_raw(7), Value::Put(b"value")).unwrap();
+            image.add(b"new", Timestamp::from_raw(8), Value::Put(b"value")).unwrap();
+            image
+        };
+        drop(image());
+        assert_eq!((get(&engine, "old"), get(&engine, "memory")), (Some(3), Some(4)));
+        image().install(Timestamp::from_raw(9), Timestamp::from_raw(2)).unwrap();
+        let check = |engine: &Arc<Engine>| {
+            assert_eq!((get(engine, "old"), get(engine, "memory")), (None, None));
+            assert_eq!((get(engine, "a"), get(engine, "new")), (None, Some(8)));
+            let pin = engine.pin_at(Timestamp::from_raw(7)).unwrap();
+            assert!(pin.get(b"a").unwrap().is_some(), "the past of an image can be read");
+        };
+        check(&engine);
+        drop(engine);
+        check(&open(&disk.crash(CrashMode::LoseUnsynced)).0);
+    }
+
+    #[test]
+    fn the_embedded_database_refuses_the_log_of_a_replica() {
+        let disk = SimDisk::new();
+        let (engine, _) = open(&disk);
+        append(&engine, RecordKind::Entry, 1);
+        engine.log_write().run().unwrap();
+        engine.close().unwrap();
+        drop(engine);
+        let opened = Engine::open(Arc::new(disk), Path::new("db"), options());
+        let Err(error) = opened else { panic!("it opens") };
+        assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
+    }
+}
