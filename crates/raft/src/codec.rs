@@ -13,7 +13,7 @@
 //!        4 VoteReply       granted:u8
 //!        5 Append          previous.term previous.index commit count entry*
 //!        6 AppendReply     matched
-//!        7 AppendReject    previous conflict_term first_index
+//!        7 AppendReject    previous hint.term hint.index
 //!        8 Heartbeat       commit round sent quiet:u8
 //!        9 HeartbeatReply  round sent
 //!       10 TimeoutNow
@@ -42,7 +42,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    Body, Config, Entry, LogIndex, Message, Payload, Position, ReplicaId, SnapshotMeta, Term, Ticks,
+    Body, Config, Entry, LEARNERS_MAX, LogIndex, Message, Payload, Position, ReplicaId,
+    SnapshotMeta, Term, Ticks, VOTERS_MAX,
 };
 
 /// The version of the encoding.
@@ -51,6 +52,9 @@ pub const FORMAT_VERSION: u8 = 1;
 /// The largest id, term and index: far beyond what a group can reach, and far enough from the end
 /// of the numbers that adding to one never overflows.
 const NUMBER_MAX: u64 = 1 << 62;
+
+/// For how many entries room is taken before they are seen: those of an ordinary message.
+const ENTRIES_AT_ONCE: usize = 256;
 
 /// Why bytes are no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -118,10 +122,9 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             }
         }
         Body::AppendReply { matched } => put_varint(out, matched.0),
-        Body::AppendReject { previous, conflict_term, first_index } => {
+        Body::AppendReject { previous, hint } => {
             put_varint(out, previous.0);
-            put_varint(out, conflict_term.0);
-            put_varint(out, first_index.0);
+            put_position(out, *hint);
         }
         Body::Heartbeat { commit, round, sent, is_quiet } => {
             put_varint(out, commit.0);
@@ -261,16 +264,15 @@ struct Decoder<'a> {
 impl Decoder<'_> {
     fn body(&mut self, kind: u8, sender_term: Term) -> Result<Body> {
         Ok(match kind {
-            1 => Body::PreVote { last: self.position()? },
+            1 => Body::PreVote { last: self.position_within(sender_term)? },
             2 => Body::PreVoteReply { asked: self.term()?, is_granted: self.flag()? },
-            3 => Body::Vote { last: self.position()?, is_transfer: self.flag()? },
+            3 => Body::Vote { last: self.position_within(sender_term)?, is_transfer: self.flag()? },
             4 => Body::VoteReply { is_granted: self.flag()? },
             5 => self.append(sender_term)?,
             6 => Body::AppendReply { matched: self.index()? },
             7 => Body::AppendReject {
                 previous: self.index()?,
-                conflict_term: self.term()?,
-                first_index: self.index()?,
+                hint: self.position_within(sender_term)?,
             },
             8 => Body::Heartbeat {
                 commit: self.index()?,
@@ -283,7 +285,7 @@ impl Decoder<'_> {
                 sent: Ticks(self.reader.varint()?),
             },
             10 => Body::TimeoutNow,
-            11 => self.snapshot()?,
+            11 => self.snapshot(sender_term)?,
             12 => Body::SnapshotReply { id: self.reader.varint()?, offset: self.reader.varint()? },
             13 => Body::Stale,
             value => return Err(DecodeError::Unknown { what: "kind", value }),
@@ -295,8 +297,9 @@ impl Decoder<'_> {
         let commit = self.index()?;
         let count = self.reader.varint()?;
         let end = previous.index.0.checked_add(count).ok_or(DecodeError::Impossible)?;
-        // Each takes two bytes at least, so a count that lies does not take memory.
-        let room = self.reader.rest().len() / 2;
+        // Each takes two bytes at least, so a count that lies does not take memory; and an entry is
+        // larger here than there, so room for many is taken only when they come.
+        let room = (self.reader.rest().len() / 2).min(ENTRIES_AT_ONCE);
         let mut entries = Vec::with_capacity(room.min(usize::try_from(count).unwrap_or(room)));
         let mut term = previous.term;
         for index in previous.index.0..end {
@@ -311,9 +314,9 @@ impl Decoder<'_> {
         Ok(Body::Append { previous, commit, entries })
     }
 
-    fn snapshot(&mut self) -> Result<Body> {
+    fn snapshot(&mut self, sender_term: Term) -> Result<Body> {
         let id = self.reader.varint()?;
-        let position = self.position()?;
+        let position = self.position_within(sender_term)?;
         let config_index = self.index()?;
         let config = Arc::new(self.config()?);
         let offset = self.reader.varint()?;
@@ -336,7 +339,7 @@ impl Decoder<'_> {
     }
 
     fn config(&mut self) -> Result<Config> {
-        let highest_id = ReplicaId(self.reader.varint()?);
+        let highest_id = ReplicaId(self.number()?);
         let voters = self.ids()?;
         let outgoing = self.ids()?;
         let learners = self.ids()?;
@@ -346,6 +349,11 @@ impl Decoder<'_> {
 
     fn ids(&mut self) -> Result<Vec<ReplicaId>> {
         let count = self.reader.varint()?;
+        if count > VOTERS_MAX.max(LEARNERS_MAX) as u64 {
+            return Err(DecodeError::BadConfig(
+                "a configuration has more replicas than are allowed",
+            ));
+        }
         let mut ids = Vec::new();
         let mut before = 0u64;
         for _ in 0..count {
@@ -361,6 +369,12 @@ impl Decoder<'_> {
 
     fn position(&mut self) -> Result<Position> {
         Ok(Position { term: self.term()?, index: self.index()? })
+    }
+
+    /// A place in the sender's log, in which there is nothing of a term after its own.
+    fn position_within(&mut self, sender_term: Term) -> Result<Position> {
+        let position = self.position()?;
+        if position.term > sender_term { Err(DecodeError::Impossible) } else { Ok(position) }
     }
 
     fn term(&mut self) -> Result<Term> {

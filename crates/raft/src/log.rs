@@ -96,14 +96,6 @@ impl Log {
         self.entries.range(start..)
     }
 
-    /// Returns the first index of the run of entries that have the term of this one.
-    pub(crate) fn first_of_term(&self, index: LogIndex) -> LogIndex {
-        let Some(term) = self.term_at(index) else { return index };
-        let upto = self.slot(index).map_or(0, |slot| slot + 1);
-        let run = self.entries.range(..upto).rev().take_while(|entry| entry.term == term).count();
-        LogIndex(index.0 + 1 - (run as u64).max(1))
-    }
-
     /// Returns the last index at or below a given one whose term is at most `term`.
     pub(crate) fn last_with_term_at_most(&self, term: Term, upto: LogIndex) -> LogIndex {
         let upto = upto.min(self.last_index());
@@ -232,14 +224,11 @@ mod tests {
     #[test]
     fn hints_find_the_ends_of_terms() {
         let mut log = log(&[1, 1, 2, 4, 4, 4]);
-        assert_eq!(log.first_of_term(LogIndex(6)), LogIndex(4));
-        assert_eq!(log.first_of_term(LogIndex(2)), LogIndex(1));
         assert_eq!(log.last_with_term_at_most(Term(3), LogIndex(9)), LogIndex(3));
         assert_eq!(log.last_with_term_at_most(Term(4), LogIndex(5)), LogIndex(5));
         assert_eq!(log.last_with_term_at_most(Term(0), LogIndex(5)), LogIndex(0));
         let _ = log.take_unwritten();
         log.compact(LogIndex(2));
-        assert_eq!(log.first_of_term(LogIndex(3)), LogIndex(3));
         assert_eq!(log.last_with_term_at_most(Term(1), LogIndex(5)), LogIndex(2));
     }
 

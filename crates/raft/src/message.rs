@@ -77,10 +77,9 @@ pub enum Body {
     AppendReject {
         /// The index that the leader asked about.
         previous: LogIndex,
-        /// What the sender has there, or at its end if that comes before.
-        conflict_term: Term,
-        /// The first index of that term in its log, or the one behind its end.
-        first_index: LogIndex,
+        /// The last place of the sender's log that can agree with the leader's: what it has there,
+        /// or before it, is of no newer term than what the leader named.
+        hint: Position,
     },
     /// The leader lives. One for all groups of a pair of nodes can travel together.
     Heartbeat {

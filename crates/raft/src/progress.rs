@@ -50,8 +50,9 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Feeding {
     Probe {
-        /// An answer is awaited. A heartbeat that is answered ends the wait: the probe was lost.
-        is_asked: bool,
+        /// What was sent and is not answered: the last index in it, and its bytes. A heartbeat that
+        /// is answered ends the wait: the probe was lost.
+        asked: Option<(LogIndex, usize)>,
     },
     Replicate,
     Snapshot(Transfer),
@@ -81,7 +82,7 @@ impl Progress {
             id,
             matched: LogIndex(0),
             next,
-            feeding: Feeding::Probe { is_asked: false },
+            feeding: Feeding::Probe { asked: None },
             inflight: VecDeque::new(),
             inflight_bytes: 0,
             sent_at: now,
@@ -120,7 +121,7 @@ impl Progress {
     }
 
     pub(crate) fn probe(&mut self, next: LogIndex) {
-        self.feed(Feeding::Probe { is_asked: false });
+        self.feed(Feeding::Probe { asked: None });
         self.next = next.max(self.matched.next());
     }
 

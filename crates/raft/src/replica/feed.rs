@@ -62,10 +62,10 @@ impl Raft {
 impl Feeder<'_> {
     fn feed(&self, progress: &mut Progress, out: &mut Vec<Output>) {
         match progress.feeding {
-            Feeding::Snapshot(_) | Feeding::Probe { is_asked: true } => {}
-            Feeding::Probe { is_asked: false } => {
-                if self.send(progress, true, out) {
-                    progress.feeding = Feeding::Probe { is_asked: true };
+            Feeding::Snapshot(_) | Feeding::Probe { asked: Some(_) } => {}
+            Feeding::Probe { asked: None } => {
+                if let Some(sent) = self.send(progress, true, out) {
+                    progress.feeding = Feeding::Probe { asked: Some(sent) };
                 }
             }
             Feeding::Replicate => {
@@ -73,7 +73,7 @@ impl Feeder<'_> {
                     (self.options.inflight_messages_max, self.options.inflight_bytes_max);
                 let last = self.log.last_index();
                 while progress.next <= last && progress.has_room(messages, bytes) {
-                    if !self.send(progress, true, out) {
+                    if self.send(progress, true, out).is_none() {
                         return;
                     }
                 }
@@ -85,8 +85,14 @@ impl Feeder<'_> {
         }
     }
 
-    /// Sends what follows behind `next`, or an empty message. Returns false if an image is needed.
-    fn send(&self, progress: &mut Progress, has_entries: bool, out: &mut Vec<Output>) -> bool {
+    /// Sends what follows behind `next`, or an empty message. Returns the last index in it and its
+    /// bytes; none if an image is needed.
+    fn send(
+        &self,
+        progress: &mut Progress,
+        has_entries: bool,
+        out: &mut Vec<Output>,
+    ) -> Option<(LogIndex, usize)> {
         let previous = progress.next.previous();
         let Some(term) = self.log.term_at(previous) else {
             progress.feed(Feeding::Snapshot(Transfer {
@@ -96,7 +102,7 @@ impl Feeder<'_> {
             }));
             progress.sent_at = self.now;
             out.push(Output::ReadSnapshot { to: progress.id, id: None, offset: 0 });
-            return false;
+            return None;
         };
         let (mut entries, mut bytes) = (Vec::new(), 0);
         if has_entries {
@@ -115,7 +121,7 @@ impl Feeder<'_> {
         let body = Body::Append { previous, commit: self.commit, entries };
         let message = Message { from: self.me, to: progress.id, term: self.term, body };
         out.push(Output::Send(message));
-        true
+        Some((end, bytes))
     }
 
     /// Returns how many entries from an index on go into one message; one always does.

@@ -80,8 +80,11 @@ impl Raft {
         if !self.hear_leader(from, out) {
             return;
         }
-        // The leader says at most what this replica acknowledged, so it has it.
-        self.commit_to(commit.min(self.log.last_index()), out);
+        // The leader says at most what this replica acknowledged, so it has it. While an image
+        // becomes the state, nothing is applied to the old one: it would be lost.
+        if !self.following.is_installing() || cfg!(mutant = "commits_under_an_image") {
+            self.commit_to(commit.min(self.log.last_index()), out);
+        }
         self.send(from, Body::HeartbeatReply { round, sent }, out);
         self.is_quiet =
             is_quiet && commit == self.commit && commit == self.log.last_index() && commit.0 > 0;
@@ -111,14 +114,7 @@ impl Raft {
             Some(term) if term == previous.term => {}
             _ if cfg!(mutant = "appends_without_check")
                 && previous.index <= self.log.last_index() => {}
-            Some(conflict_term) => {
-                let first_index = self.log.first_of_term(previous.index);
-                return self.reject(from, previous.index, conflict_term, first_index, out);
-            }
-            None => {
-                let last = self.log.last();
-                return self.reject(from, previous.index, last.term, last.index.next(), out);
-            }
+            _ => return self.reject(from, previous, out),
         }
         let end = LogIndex(previous.index.0 + entries.len() as u64);
         // What is there already stays: the message may be an old one, and what follows
@@ -169,15 +165,12 @@ impl Raft {
         }
     }
 
-    fn reject(
-        &mut self,
-        to: ReplicaId,
-        previous: LogIndex,
-        conflict_term: crate::Term,
-        first_index: LogIndex,
-        out: &mut Vec<Output>,
-    ) {
-        self.send(to, Body::AppendReject { previous, conflict_term, first_index }, out);
+    fn reject(&self, to: ReplicaId, previous: Position, out: &mut Vec<Output>) {
+        // Entries of a newer term than the leader has there cannot be in its log up to there.
+        let index = self.log.last_with_term_at_most(previous.term, previous.index);
+        let term = self.log.term_at(index).unwrap_or_default();
+        let hint = Position { term, index };
+        self.send(to, Body::AppendReject { previous: previous.index, hint }, out);
     }
 
     /// Acknowledges what is verified and durable, if the leader waits for that.

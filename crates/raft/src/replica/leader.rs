@@ -24,7 +24,8 @@ use super::reads::PendingRead;
 use super::{Raft, Role};
 use crate::progress::{Feeding, Progress};
 use crate::{
-    Body, Config, Entry, LogIndex, Output, Payload, ReadMode, Refusal, ReplicaId, Term, Ticks,
+    Body, Config, Entry, LogIndex, Output, Payload, Position, ReadMode, Refusal, ReplicaId, Term,
+    Ticks,
 };
 
 /// What a replica knows while it leads.
@@ -167,9 +168,16 @@ impl Raft {
         progress.heard_at = now;
         let is_news = progress.acknowledged(matched);
         match &progress.feeding {
-            Feeding::Probe { .. } if is_news || matched >= progress.next.previous() => {
+            Feeding::Probe { asked } if is_news || matched >= progress.next.previous() => {
+                // The logs agree where it was asked, so what came with the question is on its way
+                // to the disk there, and is not sent again.
+                let is_there = matched >= progress.next.previous();
+                let asked = asked.filter(|(end, _)| is_there && *end > matched);
                 progress.next = progress.matched.next();
                 progress.replicate();
+                if let Some((end, bytes)) = asked {
+                    progress.sent(end, bytes);
+                }
             }
             // It has reached what is in the log, by the image or without it; or it has the image,
             // and the log was compacted beyond that meanwhile: then the next image is due.
@@ -185,26 +193,18 @@ impl Raft {
         }
     }
 
-    pub(super) fn rejected(
-        &mut self,
-        from: ReplicaId,
-        previous: LogIndex,
-        conflict_term: Term,
-        first_index: LogIndex,
-    ) {
-        let (now, base) = (self.now, self.log.base().index);
-        // The last place at which the logs can agree: the leader has nothing of that term or an
-        // older one beyond it. If it has nothing of that very term, all of that term goes there
-        // (Raft §5.3).
-        let hint = self.log.last_with_term_at_most(conflict_term, previous.previous());
-        let has_term = self.log.term_at(hint) == Some(conflict_term);
-        let next = if has_term && hint >= first_index {
-            hint.next()
+    pub(super) fn rejected(&mut self, from: ReplicaId, previous: LogIndex, hint: Position) {
+        let (now, base) = (self.now, self.log.base());
+        // The last place at which the logs can agree: beyond it this one has only newer terms than
+        // the other has there (Raft §5.3).
+        let place = if hint.index < base.index {
+            hint.index
         } else {
-            hint.next().min(first_index)
+            self.log.last_with_term_at_most(hint.term, hint.index)
         };
-        // What it would have to agree on is compacted.
-        let next = if previous <= base { next.min(base) } else { next };
+        // What they would have to agree on is compacted: an image is needed.
+        let is_below = place == base.index && base.term > hint.term;
+        let next = if is_below { base.index } else { place.next() };
         let Some(progress) = self.leading.find(from) else { return };
         progress.heard_at = now;
         let is_old = match progress.feeding {
@@ -228,15 +228,17 @@ impl Raft {
         let is_due = |since: Ticks, ticks: u64| now >= since.after(ticks);
         let heartbeat_ticks = self.options.heartbeat_ticks;
         let snapshot_ticks = self.options.snapshot_retry_ticks;
-        let Some(progress) = self.leading.find(from) else { return };
+        // Nobody answers a round that has not begun.
+        let is_answer = round <= self.leading.round;
+        let Some(progress) = self.leading.find(from).filter(|_| is_answer) else { return };
         progress.heard_at = now;
         progress.acked_round = progress.acked_round.max(round);
         progress.acked_sent = progress.acked_sent.max(Some(sent));
         let (is_behind, sent_at) = (progress.next.previous() > progress.matched, progress.sent_at);
         match &mut progress.feeding {
             // It lives, so the probe or its answer is lost.
-            Feeding::Probe { is_asked } => {
-                *is_asked = *is_asked && !is_due(sent_at, heartbeat_ticks)
+            Feeding::Probe { asked } => {
+                *asked = asked.filter(|_| !is_due(sent_at, heartbeat_ticks));
             }
             // What is in flight may be lost too. An empty message asks whether it arrived; if it
             // did not, the answer is a rejection.
@@ -249,6 +251,10 @@ impl Raft {
                     self.ask_driver_again(from, out);
                 }
             }
+        }
+        // The word may have been lost on its way to the target.
+        if self.leading.transfer.is_some_and(|(to, _)| to == from) {
+            self.hand_over_if_ready(out);
         }
         self.serve_reads(out);
     }

@@ -280,9 +280,7 @@ impl Raft {
             Body::VoteReply { is_granted } => self.count_vote(from, is_granted, out),
             _ if self.role != Role::Leader => {}
             Body::AppendReply { matched } => self.acknowledged(from, matched, out),
-            Body::AppendReject { previous, conflict_term, first_index } => {
-                self.rejected(from, previous, conflict_term, first_index);
-            }
+            Body::AppendReject { previous, hint } => self.rejected(from, previous, hint),
             Body::HeartbeatReply { round, sent } => self.heard_of(from, round, sent, out),
             Body::SnapshotReply { id, offset } => self.chunk_arrived(from, id, offset, out),
             // Handled above, or it has said all with its term.

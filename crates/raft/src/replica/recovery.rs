@@ -116,17 +116,17 @@ impl Raft {
         recovered: Recovered,
         now: Ticks,
     ) -> Result<Raft, RecoveryError> {
-        let Recovered { mut hard_state, image, entries, commit } = recovered;
+        let Recovered { hard_state: written, image, entries, commit } = recovered;
         if id.0 == 0 {
             return Err(RecoveryError::NoId);
         }
-        if hard_state.term.0 == 0 && hard_state.vote.is_some() {
+        if written.term.0 == 0 && written.vote.is_some() {
             return Err(RecoveryError::VoteWithoutTerm);
         }
         if let Some(complaint) = image.config.complaint() {
             return Err(RecoveryError::BadConfig(complaint));
         }
-        check_log(&entries, &image, hard_state)?;
+        check_log(&entries, &image, written)?;
         let base = image.position;
         let is_any = !entries.is_empty();
         let goes_on = goes_on_behind(&entries, base);
@@ -139,10 +139,11 @@ impl Raft {
         if commit > last.index {
             return Err(RecoveryError::CommitBeyondLog { commit, last: last.index });
         }
-        if base.term > hard_state.term {
-            // The image came with a newer term, whose write was not promised to anybody.
-            hard_state = HardState { term: base.term, vote: None };
-        }
+        // The image may be of a newer term, whose write was lost with nothing promised on it. It is
+        // written again before any entry of that term is.
+        let is_newer = base.term > written.term;
+        let hard_state = if is_newer { HardState { term: base.term, vote: None } } else { written };
+        let written = if cfg!(mutant = "recovered_term_is_written") { hard_state } else { written };
         let mut configs = Configs::new(image.config_index, image.config);
         for entry in &entries {
             if let Payload::Config(config) = &entry.payload {
@@ -155,8 +156,8 @@ impl Raft {
             random,
             now,
             hard_state,
-            handed_state: hard_state,
-            durable_state: hard_state,
+            handed_state: written,
+            durable_state: written,
             log: Log::new(base, entries, is_any && !goes_on),
             configs,
             commit: commit.max(base.index),
@@ -187,11 +188,23 @@ impl Raft {
     /// Returns true if this replica decides alone and nobody holds a promise of it: it stands for
     /// election at the first tick, so that a database on one node opens without a wait.
     ///
-    /// The last one that it voted for was itself, so it promised nothing to others in that term;
-    /// what it promised before ended when it voted.
+    /// It voted for itself, and decided alone already when it did: so it led in that term and
+    /// nobody else, and what it promised before ended when it voted. That it decides alone *now* is
+    /// not enough: a leader of this term may just have appended that, and its lease rests on this
+    /// replica alone.
     fn never_promised(&self) -> bool {
-        let is_fresh = self.hard_state.term.0 == 0 && self.log.last_index().0 == 0;
-        self.config().is_sole_voter(self.id) && (is_fresh || self.hard_state.vote == Some(self.id))
+        let (at, config) = self.configs.newest();
+        let term = self.hard_state.term;
+        // The base is at least as new as a configuration that lies before it.
+        let config_term = match self.log.term_at(at) {
+            _ if at.0 == 0 => Term(0),
+            Some(term) => term,
+            None => self.log.base().term,
+        };
+        let decided_alone = config_term < term || cfg!(mutant = "sole_voter_forgets_promise");
+        let is_fresh = term.0 == 0 && self.log.last_index().0 == 0;
+        config.is_sole_voter(self.id)
+            && (is_fresh || decided_alone && self.hard_state.vote == Some(self.id))
     }
 }
 

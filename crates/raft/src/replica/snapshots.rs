@@ -61,7 +61,7 @@ impl Raft {
         {
             let next = progress.next;
             progress.probe(next);
-            progress.feeding = Feeding::Probe { is_asked: true };
+            progress.feeding = Feeding::Probe { asked: Some((progress.next.previous(), 0)) };
             progress.sent_at = now;
         }
     }
@@ -90,8 +90,13 @@ impl Raft {
         // The place is its choice: it may have a part of this image from before, or have lost it.
         transfer.offset = wanted;
         transfer.awaits_driver = true;
+        // Who begins anew is better off with a newer one; this one may even be no good.
+        let id = (wanted > 0).then_some(id);
+        if id.is_none() {
+            transfer.meta = None;
+        }
         progress.sent_at = now;
-        out.push(Output::ReadSnapshot { to: from, id: Some(id), offset: wanted });
+        out.push(Output::ReadSnapshot { to: from, id, offset: wanted });
     }
 
     /// Asks the driver for the chunk that was not answered.
@@ -121,8 +126,14 @@ impl Raft {
         if !self.hear_leader(from, out) || self.following.is_installing() {
             return;
         }
-        if meta.position.index <= self.commit {
-            // It has all that already: the leader goes on behind what is durable of it.
+        let position = meta.position;
+        if self.log.term_at(position.index) == Some(position.term) {
+            // Raft figure 13, step 6: the log has all that, and is worth more. What is in an image
+            // is committed.
+            self.commit_to(position.index, out);
+        }
+        if position.index <= self.commit {
+            // The leader goes on behind what is durable of it.
             self.following.incoming = None;
             self.following.owe(self.commit);
             return self.settle_acknowledgement(out);
@@ -157,17 +168,14 @@ impl Raft {
             }
             return;
         }
+        // The log has nothing that agrees with the image, or it would not have been taken; and it
+        // took nothing in since, nor was anything of it committed.
         let position = meta.position;
-        if self.log.term_at(position.index) == Some(position.term) {
-            // Raft figure 13, step 6: the log goes on behind the image.
-            self.log.covered_by_image(position.index);
-        } else {
-            self.log.reset(position, self.hard_state.term);
-            self.configs = Configs::new(meta.config_index, meta.config);
-            self.config_changed(out);
-        }
-        self.commit = self.commit.max(position.index);
-        self.applied = self.applied.max(position.index);
+        self.log.reset(position, self.hard_state.term);
+        self.configs = Configs::new(meta.config_index, meta.config);
+        self.config_changed(out);
+        self.commit = position.index;
+        self.applied = position.index;
         self.following.owe(position.index);
         self.settle_acknowledgement(out);
     }

@@ -544,8 +544,8 @@ fn show(message: &Message) -> String {
             format!("[{entries}] behind {}, committed {commit}", show_position(*previous))
         }
         Body::AppendReply { matched } => format!("up to {matched}"),
-        Body::AppendReject { previous, conflict_term, first_index } => {
-            format!("not at {previous}; term {conflict_term} from {first_index}")
+        Body::AppendReject { previous, hint } => {
+            format!("not at {previous}, try {}", show_position(*hint))
         }
         Body::Heartbeat { commit, round, is_quiet, .. } => {
             let quiet = if *is_quiet { ", be quiet" } else { "" };
