@@ -266,14 +266,16 @@ impl Replica {
         let commands = vec![Command { epoch: self.state.epoch, term, body }.encode()];
         let before = self.raft_out.len();
         self.raft_step(raft::Input::Propose { commands, expected_term: term });
-        let mut made = self.raft_out[before..].iter();
-        let dropped = made.find_map(|output| match output {
-            raft::Output::Dropped { reason, .. } => Some(*reason),
-            _ => None,
+        // Taken out, since it is dealt with here: what is left over would be taken for news, and a
+        // leader that may not propose just now would try again at once, for ever.
+        let mut made = self.raft_out.extract_if(before.., |output| {
+            matches!(output, raft::Output::Dropped { .. })
         });
-        if let Some(reason) = dropped {
+        if let Some(raft::Output::Dropped { reason, .. }) = made.next() {
+            drop(made);
             return Err(self.refused(reason));
         }
+        drop(made);
         let index = self.raft.last().index;
         self.in_flight.insert(index, InFlight { txn, ts, writes, waiters, losers: Vec::new() });
         Ok(index)
