@@ -33,3 +33,5 @@
 pub mod history;
 
 pub mod checker;
+
+pub mod commit_model;
