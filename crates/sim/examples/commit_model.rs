@@ -95,7 +95,6 @@ fn main() -> ExitCode {
 fn play<const M: u8>(wish: &Wish) -> ExitCode {
     let mut world = World::new(wish.checks);
     let begin = Instant::now();
-    let mut steps = 0_u64;
     for seed in wish.seeds.clone() {
         if let Err(failure) = run::<M>(&mut world, seed, wish.shape, wish.isolation) {
             let seconds = begin.elapsed().as_secs_f64();
@@ -111,15 +110,10 @@ fn play<const M: u8>(wish: &Wish) -> ExitCode {
             }
             return ExitCode::FAILURE;
         }
-        steps += u64::from(world.steps());
     }
     let seconds = begin.elapsed().as_secs_f64();
     let seeds = wish.seeds.end - wish.seeds.start;
-    println!(
-        "{seeds} runs without a violation, {} transactions answered, {steps} steps, {seconds:.1} s: \
-         {:.0} runs/s",
-        world.answered(),
-        seeds as f64 / seconds
-    );
+    println!("{seeds} runs without a violation: {:?}", world.tally());
+    println!("{seconds:.1} s, {:.0} runs/s", seeds as f64 / seconds);
     ExitCode::SUCCESS
 }

@@ -75,7 +75,7 @@ pub use recoverer::Recoverer;
 pub use set::{Key, Set, ShardId, TxnId};
 pub use shard::Shard;
 pub use watch::{Fact, Violation};
-pub use world::{Checks, Failure, Shape, World, run, shortest};
+pub use world::{Checks, Failure, Shape, Tally, World, run, shortest};
 
 /// A timestamp, as the oracle issues them.
 pub type Ts = u32;

@@ -102,6 +102,24 @@ pub(super) fn shrink(
             }
             width = if width <= 4 { width - 1 } else { width / 2 };
         }
+        // A smaller number may need fewer choices behind it: of the keys of one transaction less, say.
+        let mut at = 0;
+        while at < best.len() {
+            let value = best[at];
+            'lower: for lower in [0, value / 2, value.saturating_sub(1)] {
+                for dropped in 0..=8.min(best.len() - at - 1) {
+                    if lower < value {
+                        let mut candidate = best.clone();
+                        candidate[at] = lower;
+                        candidate.drain(at + 1..at + 1 + dropped);
+                        if attempt(&mut best, candidate) {
+                            break 'lower;
+                        }
+                    }
+                }
+            }
+            at += 1;
+        }
         if best == before {
             return best;
         }

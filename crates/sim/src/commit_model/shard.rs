@@ -50,12 +50,11 @@ pub(super) struct Entry {
     waiter: Address,
 }
 
-/// A lock in the way: whose it is, and where the record of that transaction is.
+/// A lock in the way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lock {
     pub(super) txn: TxnId,
     pub(super) ts: Ts,
-    pub(super) primary: ShardId,
 }
 
 /// See the module.
@@ -374,13 +373,13 @@ impl Shard {
             Command::Prepare(txn, lock, _) | Command::CommitOne(txn, lock)
                 if lock.writes.has(key) =>
             {
-                Some(Lock { txn, ts: lock.ts, primary: lock.primary })
+                Some(Lock { txn, ts: lock.ts })
             }
             _ => None,
         });
         let prepared = self.is_prepared.iter().filter_map(move |txn| {
             let lock = self.prepared[txn.0 as usize].as_ref()?;
-            lock.writes.has(key).then_some(Lock { txn, ts: lock.ts, primary: lock.primary })
+            lock.writes.has(key).then_some(Lock { txn, ts: lock.ts })
         });
         in_flight.chain(prepared)
     }

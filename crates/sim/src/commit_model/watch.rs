@@ -21,7 +21,7 @@
 
 use super::message::{Decision, Record};
 use super::shard::Shard;
-use super::{Isolation, KEYS_MAX, Key, Plan, TXNS_MAX, Ts, TxnId};
+use super::{Isolation, KEYS_MAX, KEYS_PER_SHARD, Key, Plan, TXNS_MAX, Ts, TxnId};
 use crate::history::{History, Op, Outcome, Transaction};
 
 /// Something that happened, of which an invariant speaks.
@@ -297,7 +297,7 @@ impl Watch {
         }
         for shard in shards {
             for (slot, versions) in shard.versions.iter().enumerate() {
-                let key = Key(shard.id.0 * versions_per_shard(shard) + slot as u8);
+                let key = Key(shard.id.0 * KEYS_PER_SHARD as u8 + slot as u8);
                 let expected = point.filter(|_| plan.writes.has(key));
                 let own = versions.iter().filter(|version| version.txn == Some(txn.0));
                 if !own.map(|version| version.ts).eq(expected) {
@@ -349,7 +349,7 @@ impl Watch {
         }
         for shard in shards {
             for (slot, versions) in shard.versions.iter().enumerate() {
-                let key = shard.id.0 * versions_per_shard(shard) + slot as u8;
+                let key = shard.id.0 * KEYS_PER_SHARD as u8 + slot as u8;
                 let mut order: [(Ts, u8); TXNS_MAX] = [(0, 0); TXNS_MAX];
                 let mut len = 0;
                 for version in versions {
@@ -422,8 +422,4 @@ impl Watch {
         });
         History { transactions: transactions.collect() }
     }
-}
-
-fn versions_per_shard(shard: &Shard) -> u8 {
-    shard.versions.len() as u8
 }

@@ -6,7 +6,7 @@
 
 use super::choices::{Choices, shrink};
 use super::coordinator::Coordinator;
-use super::message::Isolation;
+use super::message::{Decision, Isolation};
 use super::mutant::is;
 use super::recoverer::Recoverer;
 use super::shard::Shard;
@@ -61,6 +61,21 @@ pub struct Failure {
     choices: Vec<u32>,
 }
 
+/// How the transactions of many runs ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Their clients were told so.
+    pub committed: u64,
+    /// Their clients were told so.
+    pub aborted: u64,
+    /// Their coordinators crashed before they could say.
+    pub crashed: u64,
+    /// How often somebody began to recover a transaction.
+    pub recoveries: u64,
+    /// How many steps all that took.
+    pub steps: u64,
+}
+
 /// How often each fault is to happen, of 256 steps.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
@@ -95,7 +110,7 @@ pub struct World {
     out: Outbox,
     faults: Faults,
     concurrency: usize,
-    commits: u64,
+    tally: Tally,
 }
 
 impl World {
@@ -119,7 +134,7 @@ impl World {
             out: Outbox::default(),
             faults: Faults::default(),
             concurrency: 0,
-            commits: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -140,18 +155,30 @@ impl World {
             self.random_step::<M>()?;
         }
         self.drain::<M>()?;
-        self.commits += self.watch.replies.iter().flatten().count() as u64;
+        self.count();
         self.watch.judge(&self.plans, &self.shards)
     }
 
     /// Returns what the clients of the last run saw.
     pub fn history(&self) -> History {
-        self.watch.history(&self.plans)
+        self.watch.history(&self.plans[..self.coordinators.len()])
     }
 
-    /// Returns how many transactions were answered in all runs.
-    pub fn answered(&self) -> u64 {
-        self.commits
+    /// Returns how the transactions of all runs ended.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn count(&mut self) {
+        for (reply, coordinator) in self.watch.replies.iter().zip(&self.coordinators) {
+            match reply {
+                Some((Decision::Commit(_), _)) => self.tally.committed += 1,
+                Some((Decision::Abort, _)) => self.tally.aborted += 1,
+                None => self.tally.crashed += u64::from(!coordinator.has_ended()),
+            }
+        }
+        self.tally.recoveries += self.recoverers.len() as u64;
+        self.tally.steps += u64::from(self.step);
     }
 
     /// Returns how many steps the last run took.
@@ -193,27 +220,20 @@ impl World {
         self.plans.clear();
         let textbook = c.chance(1, 16);
         for _ in 0..txns {
-            let mut draw = |count: usize, set: &mut Set<Key>| {
-                for _ in 0..count {
-                    let (shard, slot) = (c.below(shards), c.below(keys));
-                    set.add(Key((shard * KEYS_PER_SHARD + slot) as u8));
-                }
-            };
             let (mut reads, mut writes) = (Set::default(), Set::default());
-            draw(1, &mut writes);
-            draw(2, &mut reads);
-            let more_writes = c.below(3);
-            let mut draw = |count: usize, set: &mut Set<Key>| {
+            let extra_writes = c.below(3);
+            for (count, set) in [(2, &mut reads), (1 + extra_writes, &mut writes)] {
                 for _ in 0..count {
                     let (shard, slot) = (c.below(shards), c.below(keys));
                     set.add(Key((shard * KEYS_PER_SHARD + slot) as u8));
                 }
-            };
-            draw(more_writes, &mut writes);
-            match c.below(8) {
-                6 => reads = Set::default(),
-                7 => writes = Set::default(),
-                5 => writes.iter().take(1).for_each(|key| reads.add(key)),
+            }
+            // The dullest transaction is none, which makes failing runs short.
+            match c.below(32) {
+                0 => continue,
+                22..=25 => reads = Set::default(),
+                26..=31 => writes = Set::default(),
+                14..=21 => writes.iter().take(1).for_each(|key| reads.add(key)),
                 _ => {}
             }
             let anchors = writes.shards();
@@ -312,8 +332,8 @@ impl World {
     }
 
     fn running(&self) -> usize {
-        let running = self.coordinators.iter().filter(|coordinator| !coordinator.has_ended());
-        running.count() - self.crashed.len().min(running_crashed(self))
+        let coordinators = self.coordinators.iter().enumerate();
+        coordinators.filter(|(t, c)| !c.has_ended() && !self.crashed.has(TxnId(*t as u8))).count()
     }
 
     fn is_waiting(&self) -> bool {
@@ -569,11 +589,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn running_crashed(world: &World) -> usize {
-    let coordinators = world.coordinators.iter().enumerate();
-    coordinators.filter(|(t, c)| !c.has_ended() && world.crashed.has(TxnId(*t as u8))).count()
 }
 
 /// Plays the run of a seed in a world.
