@@ -66,6 +66,11 @@ impl Builder {
         Builder { transactions: nodes, nodes, edges: Vec::new() }
     }
 
+    /// Returns how many edges there are.
+    pub(super) fn len(&self) -> usize {
+        self.edges.len()
+    }
+
     /// Adds an edge, unless it would lead from a transaction to itself.
     pub(super) fn edge(&mut self, from: u32, to: u32, kind: Kinds, op: u32) {
         if from != to {

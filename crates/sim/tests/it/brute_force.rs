@@ -112,7 +112,7 @@ fn after(txn: &Transaction, state: &State) -> Option<State> {
                     return None;
                 }
             }
-            Op::Write { .. } | Op::Read { .. } => unreachable!("lists only"),
+            _ => unreachable!("lists only"),
         }
     }
     Some(state)
