@@ -75,8 +75,13 @@ fn check_counter(key: &str, adds: &Events<'_>, reads: Events<'_>, report: &mut R
         let end = txn.complete.unwrap_or(Position::MAX);
         let most = before(&begun, end.saturating_add(1));
         let (label, name) = (txn.label.as_str(), Name(key));
-        if value < least || value > most {
-            report.add(Class::WrongCount, || {
+        let class = match value {
+            _ if value > most => Some(Class::WrongCount),
+            _ if value < least => Some(Class::StaleRead),
+            _ => None,
+        };
+        if let Some(class) = class {
+            report.add(class, || {
                 let line = format!(
                     "{label} read {name}={value}: at least {least} had been added before it began, \
                      and at most {most} before it ended"
@@ -89,7 +94,7 @@ fn check_counter(key: &str, adds: &Events<'_>, reads: Events<'_>, report: &mut R
         if let Some((at, seen, earlier)) = count.checked_sub(1).map(|last| highest[last])
             && seen > value
         {
-            report.add(Class::WrongCount, || {
+            report.add(Class::StaleRead, || {
                 let line = format!(
                     "{earlier} read {name}={seen} by {at}, then {label} began and read {value}"
                 );

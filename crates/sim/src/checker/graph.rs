@@ -33,6 +33,7 @@
 //! # Not here
 //! Edges from reads of predicates: a range read is recorded as a read of each of its keys.
 
+use super::hash::FastSet;
 use crate::history::Position;
 
 /// The kinds of edges, as a set of bits.
@@ -66,9 +67,10 @@ impl Builder {
         Builder { transactions: nodes, nodes, edges: Vec::new() }
     }
 
-    /// Returns how many edges there are.
-    pub(super) fn len(&self) -> usize {
-        self.edges.len()
+    /// Returns which transactions an edge of some kind leads from and to.
+    pub(super) fn pairs(&self, kind: Kinds) -> FastSet<(u32, u32)> {
+        let edges = self.edges.iter().filter(|edge| edge.kind == kind);
+        edges.map(|edge| (edge.from, edge.to)).collect()
     }
 
     /// Adds an edge, unless it would lead from a transaction to itself.

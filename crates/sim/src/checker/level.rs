@@ -88,9 +88,11 @@ pub enum Class {
     WrongTotal,
     /// No order of the operations on a register agrees with their answers and with real time.
     NotLinearizable,
-    /// An element of a set was acknowledged, and a later read does not have it.
+    /// A read of a set, or of a counter, does not show what was known before it began.
+    StaleRead,
+    /// An element of a set was acknowledged, and no read that began after the others has it.
     LostElement,
-    /// A counter shows less or more than can have been added to it.
+    /// A counter shows more than can have been added to it.
     WrongCount,
     /// Two reads disagree on which of two writes came first.
     LongFork,
@@ -162,6 +164,8 @@ impl Level {
             | Class::Internal
             | Class::ReorderedAppends
             | Class::LostAppend
+            | Class::LostElement
+            | Class::WrongCount
             | Class::TimestampConflict => true,
             Class::IncompatibleOrder
             | Class::AbortedRead
@@ -175,9 +179,7 @@ impl Level {
             Class::ReadOverlap => self.cycle_max() == Cycle::G2Item,
             Class::TimestampOrder => self.order_max() == Order::RealTime,
             // A single operation reads and writes at once, so that snapshots make no difference.
-            Class::NotLinearizable | Class::LostElement | Class::WrongCount => {
-                self.order_max() == Order::RealTime
-            }
+            Class::NotLinearizable | Class::StaleRead => self.order_max() == Order::RealTime,
             Class::Undecided => false,
             Class::LongFork => self.cycle_max() >= Cycle::GNonadjacent,
             Class::Cycle(cycle, order) => cycle <= self.cycle_max() && order <= self.order_max(),
@@ -256,6 +258,7 @@ impl fmt::Display for Class {
             Class::TimestampOrder => "timestamp-order",
             Class::WrongTotal => "wrong-total",
             Class::NotLinearizable => "not-linearizable",
+            Class::StaleRead => "stale-read",
             Class::LostElement => "lost-element",
             Class::WrongCount => "wrong-count",
             Class::LongFork => "long-fork",

@@ -34,7 +34,7 @@
 
 use super::explain::saw;
 use super::graph::{Builder, RW, WR, WW};
-use super::hash::FastMap;
+use super::hash::{FastMap, FastSet};
 use super::index::{Index, Key, Read};
 use super::reads::{Flaws, check_intermediate};
 use super::report::Evidence;
@@ -62,14 +62,15 @@ pub fn check(history: &History, options: &Options) -> Report {
         let successors = Successors::new(&index, &mut report);
         let mut builder = Builder::new(history.transactions.len());
         successors.dependencies(&index, &mut builder);
-        let edges = builder.len();
-        check_cycles(&index, builder, &mut report);
         // Another pass for each order, so that a cycle tells which order it needs.
+        let mut known = builder.pairs(RW);
+        check_cycles(&index, builder, &mut report);
         for order in [Order::Process, Order::RealTime] {
             let mut builder = Builder::new(history.transactions.len());
             successors.dependencies(&index, &mut builder);
-            let inferred = infer(&index, order, &mut builder);
-            if builder.len() > edges {
+            let inferred = infer(&index, order, &known, &mut builder);
+            if !inferred.is_empty() {
+                known.extend(inferred.keys());
                 check_cycles_through(&index, builder, order, &inferred, &mut report);
             }
         }
@@ -232,7 +233,12 @@ struct Seen {
 
 /// Adds the anti-dependencies that follow from an order in time between the writes of a key, where
 /// commit timestamps do not tell it; and says why for each.
-fn infer(index: &Index<'_>, order: Order, builder: &mut Builder) -> FastMap<(u32, u32), String> {
+fn infer(
+    index: &Index<'_>,
+    order: Order,
+    known: &FastSet<(u32, u32)>,
+    builder: &mut Builder,
+) -> FastMap<(u32, u32), String> {
     let scope = |txn: u32| if order == Order::Process { index.txn(txn).session } else { 0 };
     let mut seen: FastMap<(Key, u64), Seen> = FastMap::default();
     let mut dated: Vec<bool> = vec![true; index.keys.len()];
@@ -281,7 +287,10 @@ fn infer(index: &Index<'_>, order: Order, builder: &mut Builder) -> FastMap<(u32
                 if Some(next.txn) == writer || next.txn == *witness {
                     continue;
                 }
-                for read in readers.iter().filter(|read| read.txn != next.txn) {
+                for read in readers
+                    .iter()
+                    .filter(|read| read.txn != next.txn && !known.contains(&(read.txn, next.txn)))
+                {
                     builder.edge(read.txn, next.txn, RW, read.op);
                     reasons.entry((read.txn, next.txn)).or_insert_with(|| {
                         let (old, new) = (index.label(*witness), index.label(next.txn));

@@ -58,7 +58,16 @@ pub fn check(history: &History, options: &Options) -> Report {
         let set = sets.entry(key).or_default();
         check_read(set, reader, op, observed, &mut report);
     }
+    // What the last read of all does not have is lost, and what another one does not have may yet
+    // be on its way.
+    let mut latest: FastMap<&str, Position> = FastMap::default();
+    for (key, reader, ..) in &reads {
+        let last = latest.entry(key).or_default();
+        *last = reader.invoke.max(*last);
+    }
     for (key, reader, op, observed) in &reads {
+        let is_last = latest[key] == reader.invoke;
+        let class = if is_last { Class::LostElement } else { Class::StaleRead };
         let seen: FastSet<u64> = observed.iter().copied().collect();
         let mut lost: Vec<_> = sets[key]
             .iter()
@@ -68,7 +77,7 @@ pub fn check(history: &History, options: &Options) -> Report {
             .collect();
         lost.sort_unstable_by_key(|(element, _)| *element);
         for (element, (end, witness)) in lost {
-            report.add(Class::LostElement, || {
+            report.add(class, || {
                 let (witness, reader) = (witness.label.as_str(), reader.label.as_str());
                 let line = format!(
                     "{witness} knew {element} in {} and ended at {end}, then {reader} began and \
