@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Words: `seeds A..B`, `mutant NAME`; `si` (snapshot isolation instead of serializable), `boosted`
-//! (runs in which rare bugs show), `end` (judge only what is visible at the end), `trace` (print the
-//! shortest run that fails), `names` (print the names of the mutants).
+//! (runs in which rare bugs show), `end` (judge only what is visible at the end), `trace` (print
+//! the shortest run that fails), `names` (print the names of the mutants).
 
 #![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
 

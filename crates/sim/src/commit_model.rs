@@ -27,9 +27,9 @@
 //! * **Pushed**: `max(ts) > limit`, since somebody read what it writes after it began. Its own
 //!   reads are then valid only up to the limit; `Refresh` moves them, and only then `Finalize`.
 //! * **Recovery**: whoever is blocked by a lock may finish its transaction, at any time, as many at
-//!   once as like to. Absent record: `Finalize(Abort, expect Absent)`. Staging: `Probe` each anchor,
-//!   which finds it prepared or leaves a **marker** that its Prepare has to stop at; then Finalize
-//!   by what was found. Only what Finalize returned counts.
+//!   once as like to. Absent record: `Finalize(Abort, expect Absent)`. Staging: `Probe` each
+//!   anchor, which finds it prepared or leaves a **marker** that its Prepare has to stop at; then
+//!   Finalize by what was found. Only what Finalize returned counts.
 //! * Nobody aborts by opinion: who gives up asks `Finalize(Abort)` and replies what came back.
 //!
 //! # What is modelled

@@ -11,9 +11,9 @@
 //!
 //! # The search
 //! Wing and Gong ("Testing and Verifying Concurrent Objects", JPDC 1993) try all orders, and Lowe
-//! ("Testing for Linearizability", CCPE 2017) remembers what was tried. Here the search goes forward
-//! in time with all possibilities at once (Lowe's just-in-time order; Knossos calls it `linear`): a
-//! **configuration** is the value of the register and which of the open operations have taken
+//! ("Testing for Linearizability", CCPE 2017) remembers what was tried. Here the search goes
+//! forward in time with all possibilities at once (Lowe's just-in-time order; Knossos calls it
+//! `linear`): a **configuration** is the value of the register and which of the open operations have taken
 //! effect. An operation takes effect only when an answer asks for it.
 //!
 //! ```text
@@ -29,9 +29,9 @@
 //! history. Three things keep the configurations few:
 //! * A read changes nothing, so that it takes effect as soon as it can in each configuration.
 //! * Registers are independent (linearizability is local: Herlihy and Wing 1990, theorem 1).
-//! * An operation that was never answered may take effect at any later time, or never. It stays open
-//!   only until the last answer that could depend on what it writes; and a configuration that has
-//!   spent fewer of them, all else equal, stands for those that have spent more.
+//! * An operation that was never answered may take effect at any later time, or never. It stays
+//!   open only until the last answer that could depend on what it writes; and a configuration
+//!   that has spent fewer of them, all else equal, stands for those that have spent more.
 //!
 //! # Transactions
 //! What a transaction does to one register counts as one operation: a read, a write, or a read and

@@ -6,8 +6,9 @@
 //! T4 read x=nil, y=1                   T2 came first
 //! ```
 //!
-//! Parallel snapshot isolation allows it, snapshot isolation does not. The graph of [`super::register`]
-//! finds it as `G-nonadjacent`; this workload finds it without a graph, after Jepsen's `long-fork`:
+//! Parallel snapshot isolation allows it, snapshot isolation does not. The graph of
+//! [`super::register`] finds it as `G-nonadjacent`; this workload finds it without a graph,
+//! after Jepsen's `long-fork`:
 //! each key is written once, and readers read whole groups of keys. Of two reads of one group, one
 //! must have seen all that the other had.
 //!

@@ -16,8 +16,9 @@
 //!               '-----> 3                  T4 and T3: unknown, 3 may come before 1.
 //! ```
 //!
-//! * **Time**, for the levels that promise it. If anybody had written or read 1 and ended before the
-//!   transaction began that wrote 2, then 2 comes after 1 in every order that agrees with real time.
+//! * **Time**, for the levels that promise it. If anybody had written or read 1 and ended before
+//!   the transaction began that wrote 2, then 2 comes after 1 in every order that agrees with real
+//!   time.
 //!   A cycle through such an edge is one of real time (or of the session, where one session did
 //!   both), and violates no level that does not promise that order. Elle takes these orders for
 //!   granted if told to; here they are part of what is checked.
@@ -296,7 +297,8 @@ fn infer(
                         let (old, new) = (index.label(*witness), index.label(next.txn));
                         let begun = index.txn(next.txn).invoke;
                         format!(
-                            "{old} knew {}={value} and ended at {end}, before {new} began at {begun}",
+                            "{old} knew {}={value} and ended at {end}, before {new} began at \
+                             {begun}",
                             index.name(key)
                         )
                     });

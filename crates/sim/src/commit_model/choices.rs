@@ -1,7 +1,7 @@
 //! Where chance comes from: a seed, or a list of choices made before.
 //!
-//! A run is a function of its choices. A failing one is made short by taking choices out of its list
-//! and running it again, as long as it fails the same way (MacIver and Donaldson, "Test-Case
+//! A run is a function of its choices. A failing one is made short by taking choices out of its
+//! list and running it again, as long as it fails the same way (MacIver and Donaldson, "Test-Case
 //! Reduction via Test-Case Generation", ECOOP 2020). Zero is always the dullest choice: no fault,
 //! the oldest message.
 
@@ -44,7 +44,7 @@ impl Choices {
                 let mut z = self.state;
                 z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
                 z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                ((z >> 32) * bound as u64 >> 32) as usize
+                (((z >> 32) * bound as u64) >> 32) as usize
             }
             Source::List { choices, next } => {
                 let choice = choices.get(*next).copied().unwrap_or(0) as usize;
@@ -102,7 +102,7 @@ pub(super) fn shrink(
             }
             width = if width <= 4 { width - 1 } else { width / 2 };
         }
-        // A smaller number may need fewer choices behind it: of the keys of one transaction less, say.
+        // A smaller number may need fewer choices behind it: those of a transaction less.
         let mut at = 0;
         while at < best.len() {
             let value = best[at];

@@ -11,7 +11,7 @@
 //! * The fence of a key is at least every timestamp that the key was read at, by any leader.
 //! * What is in flight locks its keys from before the evaluation ends.
 //! * `apply` is a function of the replicated state and the entry: it would give the same on each
-//!   replica. What the leader looks up in `evaluate` only spares entries that would come to nothing.
+//!   replica. What the leader looks up in `evaluate` only spares entries that come to nothing.
 
 use super::message::{Ask, Decision, Expect, Record, Stage};
 use super::mutant::is;
@@ -340,7 +340,7 @@ impl Shard {
     }
 
     /// Elects another leader, which keeps the first entries in flight and forgets the rest, the
-    /// fence and who waits. Its floor was issued after its election, hence after all it may not miss.
+    /// fence and who waits. Its floor was issued after its election, after all it may not miss.
     pub fn change_leader<const M: u8>(
         &mut self,
         kept: usize,

@@ -331,8 +331,8 @@ impl Watch {
         }
         for (a, _) in plans.iter().enumerate() {
             let (Some(point), Some((_, end))) = (points[a], self.replies[a]) else { continue };
-            for b in 0..plans.len() {
-                if points[b].is_none() || end >= self.begun_at[b] {
+            for (b, other) in points.iter().enumerate().take(plans.len()) {
+                if other.is_none() || end >= self.begun_at[b] {
                     continue;
                 }
                 after[a] |= 1 << b;

@@ -10,7 +10,7 @@
 //! label
 //!
 //! append KEY ELEMENT     write KEY VALUE     read KEY [E E E]     read KEY VALUE     read KEY nil
-//! add KEY AMOUNT         cas KEY EXPECTED NEW ok              (or `failed`, or `?` if no answer came)
+//! add KEY AMOUNT         cas KEY EXPECTED NEW ok              (or `failed`, or `?`: no answer)
 //! ```
 //!
 //! Labels and keys of letters, digits and `_./@-` stand bare; others are quoted with the escapes
