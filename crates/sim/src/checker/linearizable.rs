@@ -13,8 +13,8 @@
 //! Wing and Gong ("Testing and Verifying Concurrent Objects", JPDC 1993) try all orders, and Lowe
 //! ("Testing for Linearizability", CCPE 2017) remembers what was tried. Here the search goes
 //! forward in time with all possibilities at once (Lowe's just-in-time order; Knossos calls it
-//! `linear`): a **configuration** is the value of the register and which of the open operations have taken
-//! effect. An operation takes effect only when an answer asks for it.
+//! `linear`): a **configuration** is the value of the register and which of the open operations
+//! have taken effect. An operation takes effect only when an answer asks for it.
 //!
 //! ```text
 //!  event            configurations {value, effects of open operations}
