@@ -38,7 +38,8 @@
 //! edges of `ww`, `wr` and `rw` known, a topological sort of the graph is one).
 //!
 //! # Reading order
-//! [`list_append`] (start there), [`register`], [`timestamps`], [`bank`] are what one calls. Below
+//! [`list_append`] (start there), [`register`], [`timestamps`] and [`linearizable`] are what one
+//! calls; [`bank`], [`set`], [`counter`] and [`long_fork`] prove less to more people. Below
 //! them: `index` (who wrote what, who counts), `reads` (what is wrong with a read by itself),
 //! `graph` (dependencies, time, components), `cycle` (the search), `explain` (the words), `level`
 //! and `report` (the verdict).
@@ -52,7 +53,7 @@
 //! # Not here
 //! * Predicates and ranges: a scan is recorded as reads of its keys, so phantoms show only through
 //!   keys that somebody reads (keep an index of the rows in a list).
-//! * Linearizability of single operations of other kinds (sets, counters, queues).
+//! * Linearizability of other kinds than registers (queues, locks).
 //! * Histories too big for memory.
 //!
 //! References: Adya, "Weak Consistency: A Generalized Theory and Optimistic Implementations for
@@ -71,8 +72,12 @@ mod reads;
 mod report;
 
 pub mod bank;
+pub mod counter;
+pub mod linearizable;
 pub mod list_append;
+pub mod long_fork;
 pub mod register;
+pub mod set;
 pub mod timestamps;
 
 pub use level::{Class, Cycle, Level, Order};
@@ -80,11 +85,49 @@ pub use report::{Anomaly, Options, Report};
 
 use std::collections::BTreeMap;
 
-use graph::{Builder, PROCESS, REALTIME};
+use graph::{Builder, PROCESS, REALTIME, RW};
+use hash::FastMap;
 use index::Index;
 
 /// Adds the order of sessions and of real time to the dependencies, and reports the cycles.
 fn check_cycles(index: &Index<'_>, mut builder: Builder, report: &mut Report) {
+    add_time(index, &mut builder);
+    for found in cycle::find(&builder.build()) {
+        report.add(found.class, || explain::cycle(index, &found));
+    }
+}
+
+/// Reports the cycles through one of the dependencies that need an order, each with its reason.
+fn check_cycles_through(
+    index: &Index<'_>,
+    mut builder: Builder,
+    order: Order,
+    reasons: &FastMap<(u32, u32), String>,
+    report: &mut Report,
+) {
+    add_time(index, &mut builder);
+    for found in cycle::find(&builder.build()) {
+        let lines: Vec<&String> = found
+            .edges
+            .iter()
+            .filter(|edge| edge.kind == RW)
+            .filter_map(|edge| reasons.get(&(edge.from, edge.to)))
+            .collect();
+        let Class::Cycle(cycle, needed) = found.class else { continue };
+        if lines.is_empty() {
+            continue;
+        }
+        let class = Class::Cycle(cycle, needed.max(order));
+        let found = cycle::Found { class, ..found };
+        report.add(class, || {
+            let mut evidence = explain::cycle(index, &found);
+            evidence.lines.extend(lines.into_iter().cloned());
+            evidence
+        });
+    }
+}
+
+fn add_time(index: &Index<'_>, builder: &mut Builder) {
     // An unknown transaction that counts took place at some time after it began, perhaps after
     // the next one of its session: it has a beginning and no end.
     let span = |t: u32| (t, index.txn(t).invoke, index.txn(t).complete);
@@ -96,9 +139,6 @@ fn check_cycles(index: &Index<'_>, mut builder: Builder, report: &mut Report) {
         builder.order(transactions.into_iter().map(span), PROCESS);
     }
     builder.order(index.counting().map(span), REALTIME);
-    for found in cycle::find(&builder.build()) {
-        report.add(found.class, || explain::cycle(index, &found));
-    }
 }
 
 #[cfg(test)]

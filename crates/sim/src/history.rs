@@ -21,11 +21,15 @@
 //! T4 s3 4..? unknown: append x 3
 //! ```
 //!
-//! # Two workloads
+//! # Workloads
 //! * **List-append**: a key holds a list, a write appends an element to it and a read returns all
 //!   of it. Every read then shows the whole past of its key, which is why it proves the most.
 //! * **Register**: a key holds one number. A read shows only the last write, so the order of
-//!   writes has to come from elsewhere (commit timestamps, or reads before writes).
+//!   writes has to come from elsewhere (commit timestamps, reads before writes, real time). It may
+//!   also be set by compare-and-set, for the checker of linearizability.
+//! * **Set**: appends and reads as in list-append, of which only what is in them is looked at.
+//! * **Counter**: additions, and reads of the sum. An addition is recorded once, however often it
+//!   was tried: a database that forgets that it has seen a retry adds twice.
 //!
 //! # Invariants
 //! * Within one key of a workload, no two transactions write the same element or value. A retry
@@ -114,6 +118,24 @@ pub enum Op {
         /// What was in it, or `None` for a key never written.
         value: Option<u64>,
     },
+    /// Sets a register if it holds what is expected (compare and set), in one step.
+    Cas {
+        /// The register.
+        key: String,
+        /// What it has to hold.
+        expected: Option<u64>,
+        /// What it is set to.
+        new: u64,
+        /// Whether it was, or `None` if no answer came.
+        swapped: Option<bool>,
+    },
+    /// Adds to a counter.
+    Add {
+        /// The counter.
+        key: String,
+        /// How much.
+        amount: u64,
+    },
 }
 
 impl Op {
@@ -137,22 +159,40 @@ impl Op {
         Op::Read { key: key.into(), value }
     }
 
+    /// Returns a compare-and-set of the register `key`, with its answer if one came.
+    pub fn cas(
+        key: impl Into<String>,
+        expected: Option<u64>,
+        new: u64,
+        swapped: Option<bool>,
+    ) -> Op {
+        Op::Cas { key: key.into(), expected, new, swapped }
+    }
+
+    /// Returns an addition to the counter `key`.
+    pub fn add(key: impl Into<String>, amount: u64) -> Op {
+        Op::Add { key: key.into(), amount }
+    }
+
     /// Returns the key it touches.
     pub fn key(&self) -> &str {
         match self {
             Op::Append { key, .. }
             | Op::ReadList { key, .. }
             | Op::Write { key, .. }
-            | Op::Read { key, .. } => key,
+            | Op::Read { key, .. }
+            | Op::Cas { key, .. }
+            | Op::Add { key, .. } => key,
         }
     }
 
-    /// Returns what it wrote: the element appended or the value set.
+    /// Returns what it wrote: the element appended or the value set. (Not so of a compare-and-set,
+    /// which may not have written, nor of an addition, which shows only in a sum.)
     pub fn written(&self) -> Option<u64> {
         match self {
             Op::Append { element, .. } => Some(*element),
             Op::Write { value, .. } => Some(*value),
-            Op::ReadList { .. } | Op::Read { .. } => None,
+            Op::ReadList { .. } | Op::Read { .. } | Op::Cas { .. } | Op::Add { .. } => None,
         }
     }
 }

@@ -38,3 +38,4 @@ pub mod history;
 pub mod checker;
 
 pub mod world;
+pub mod commit_model;

@@ -59,7 +59,7 @@ fn first_reads(txn: &Transaction) -> HashMap<&str, (&Op, u64)> {
                 reads.entry(key.as_str()).or_insert((op, value.unwrap_or(0)));
             }
             Op::Write { key, .. } => own.push(key),
-            Op::Read { .. } | Op::Append { .. } | Op::ReadList { .. } => {}
+            _ => {}
         }
     }
     reads

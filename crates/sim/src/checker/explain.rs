@@ -31,7 +31,7 @@ pub(super) fn saw(op: &Op) -> String {
         }
         Op::Read { key, value: Some(value) } => format!("{}={value}", Name(key)),
         Op::Read { key, value: None } => format!("{}=nil", Name(key)),
-        Op::Append { .. } | Op::Write { .. } => op.to_string(),
+        Op::Append { .. } | Op::Write { .. } | Op::Cas { .. } | Op::Add { .. } => op.to_string(),
     }
 }
 
@@ -41,6 +41,7 @@ fn did(op: &Op) -> String {
         Op::Append { key, element } => format!("appended {element} to {}", Name(key)),
         Op::Write { key, value } => format!("wrote {value} to {}", Name(key)),
         Op::ReadList { .. } | Op::Read { .. } => format!("read {}", saw(op)),
+        Op::Cas { .. } | Op::Add { .. } => op.to_string(),
     }
 }
 

@@ -33,6 +33,7 @@
 //! # Not here
 //! Edges from reads of predicates: a range read is recorded as a read of each of its keys.
 
+use super::hash::FastSet;
 use crate::history::Position;
 
 /// The kinds of edges, as a set of bits.
@@ -64,6 +65,12 @@ impl Builder {
     pub(super) fn new(transactions: usize) -> Builder {
         let nodes = u32::try_from(transactions).expect("a history fits in memory, and 2^31 do not");
         Builder { transactions: nodes, nodes, edges: Vec::new() }
+    }
+
+    /// Returns which transactions an edge of some kind leads from and to.
+    pub(super) fn pairs(&self, kind: Kinds) -> FastSet<(u32, u32)> {
+        let edges = self.edges.iter().filter(|edge| edge.kind == kind);
+        edges.map(|edge| (edge.from, edge.to)).collect()
     }
 
     /// Adds an edge, unless it would lead from a transaction to itself.

@@ -63,7 +63,7 @@ pub(super) fn observed(op: &Op) -> Option<&[u64]> {
     match op {
         Op::ReadList { observed, .. } => Some(observed),
         Op::Read { value, .. } => Some(value.as_slice()),
-        Op::Append { .. } | Op::Write { .. } => None,
+        Op::Append { .. } | Op::Write { .. } | Op::Cas { .. } | Op::Add { .. } => None,
     }
 }
 

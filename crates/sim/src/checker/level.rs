@@ -86,6 +86,18 @@ pub enum Class {
     TimestampOrder,
     /// Money appeared or vanished.
     WrongTotal,
+    /// No order of the operations on a register agrees with their answers and with real time.
+    NotLinearizable,
+    /// A read of a set, or of a counter, does not show what was known before it began.
+    StaleRead,
+    /// An element of a set was acknowledged, and no read that began after the others has it.
+    LostElement,
+    /// A counter shows more than can have been added to it.
+    WrongCount,
+    /// Two reads disagree on which of two writes came first.
+    LongFork,
+    /// Too much overlapped for the search; nothing is proved, either way.
+    Undecided,
     /// A cycle of dependencies.
     Cycle(Cycle, Order),
 }
@@ -152,6 +164,8 @@ impl Level {
             | Class::Internal
             | Class::ReorderedAppends
             | Class::LostAppend
+            | Class::LostElement
+            | Class::WrongCount
             | Class::TimestampConflict => true,
             Class::IncompatibleOrder
             | Class::AbortedRead
@@ -164,6 +178,10 @@ impl Level {
             Class::WriteOverlap => self.cycle_max() == Cycle::GNonadjacent,
             Class::ReadOverlap => self.cycle_max() == Cycle::G2Item,
             Class::TimestampOrder => self.order_max() == Order::RealTime,
+            // A single operation reads and writes at once, so that snapshots make no difference.
+            Class::NotLinearizable | Class::StaleRead => self.order_max() == Order::RealTime,
+            Class::Undecided => false,
+            Class::LongFork => self.cycle_max() >= Cycle::GNonadjacent,
             Class::Cycle(cycle, order) => cycle <= self.cycle_max() && order <= self.order_max(),
         }
     }
@@ -239,6 +257,12 @@ impl fmt::Display for Class {
             Class::ReadOverlap => "read-overlap",
             Class::TimestampOrder => "timestamp-order",
             Class::WrongTotal => "wrong-total",
+            Class::NotLinearizable => "not-linearizable",
+            Class::StaleRead => "stale-read",
+            Class::LostElement => "lost-element",
+            Class::WrongCount => "wrong-count",
+            Class::LongFork => "long-fork",
+            Class::Undecided => "undecided",
             Class::Cycle(cycle, order) => return write!(f, "{cycle}{order}"),
         })
     }

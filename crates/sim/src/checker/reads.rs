@@ -89,6 +89,6 @@ pub(super) fn check_intermediate(index: &Index<'_>, read: &Read<'_>, report: &mu
 fn verb(read: &Op) -> &'static str {
     match read {
         Op::Append { .. } | Op::ReadList { .. } => "appended",
-        Op::Write { .. } | Op::Read { .. } => "wrote",
+        Op::Write { .. } | Op::Read { .. } | Op::Cas { .. } | Op::Add { .. } => "wrote",
     }
 }

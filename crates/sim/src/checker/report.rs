@@ -14,7 +14,7 @@ const ANOMALIES_PER_CLASS_MAX: usize = 8;
 pub struct Options {
     /// The promise that the history is held to.
     pub level: Level,
-    /// Whether a lost append violates it (it does unless this is turned off).
+    /// Whether a lost append, or a lost element of a set, violates it (it does by default).
     ///
     /// Losing an acknowledged write is a matter of durability, hence counts at each level. But
     /// where reads may be stale for ever (a replica cut off, say), an append can look lost and
@@ -29,7 +29,8 @@ impl Options {
     }
 
     fn forbids(&self, class: Class) -> bool {
-        self.level.forbids(class) && (self.durable || class != Class::LostAppend)
+        self.level.forbids(class)
+            && (self.durable || !matches!(class, Class::LostAppend | Class::LostElement))
     }
 }
 

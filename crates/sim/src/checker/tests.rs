@@ -19,7 +19,8 @@
 use std::path::{Path, PathBuf};
 
 use super::bank::{self, Bank};
-use super::{Level, Options, Report, list_append, register, timestamps};
+use super::{Level, Options, Report};
+use super::{counter, linearizable, list_append, long_fork, register, set, timestamps};
 use crate::history::History;
 
 #[test]
@@ -88,6 +89,10 @@ fn run(checker: &str, history: &History, level: Level) -> Report {
     match checker {
         "list-append" => list_append::check(history, &options),
         "register" => register::check(history, &options),
+        "linearizable" => linearizable::check(history, &options),
+        "set" => set::check(history, &options),
+        "counter" => counter::check(history, &options),
+        "long-fork" => long_fork::check(history, &options),
         "timestamps" => timestamps::check(history, &options),
         "bank" => {
             let bank = Bank { accounts: vec!["a".into(), "b".into()], total: 100 };

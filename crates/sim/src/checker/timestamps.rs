@@ -34,7 +34,8 @@ use crate::history::{History, Op};
 /// Checks reads, overlaps and the order in real time, lists and registers alike; see the module.
 pub fn check(history: &History, options: &Options) -> Report {
     let mut report = Report::new(options);
-    if let Some(index) = Index::new(history, |_| true, &mut report) {
+    let belongs = |op: &Op| !matches!(op, Op::Cas { .. } | Op::Add { .. });
+    if let Some(index) = Index::new(history, belongs, &mut report) {
         let timelines = Timelines::new(&index, &mut report);
         for txn in index.counting() {
             timelines.check_reads(&index, txn, &mut report);

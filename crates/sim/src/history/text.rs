@@ -10,6 +10,7 @@
 //! label
 //!
 //! append KEY ELEMENT     write KEY VALUE     read KEY [E E E]     read KEY VALUE     read KEY nil
+//! add KEY AMOUNT         cas KEY EXPECTED NEW ok              (or `failed`, or `?`: no answer)
 //! ```
 //!
 //! Labels and keys of letters, digits and `_./@-` stand bare; others are quoted with the escapes
@@ -84,6 +85,19 @@ impl fmt::Display for Op {
             Op::Write { key, value } => write!(f, "write {} {value}", Name(key)),
             Op::Read { key, value: Some(value) } => write!(f, "read {} {value}", Name(key)),
             Op::Read { key, value: None } => write!(f, "read {} nil", Name(key)),
+            Op::Add { key, amount } => write!(f, "add {} {amount}", Name(key)),
+            Op::Cas { key, expected, new, swapped } => {
+                write!(f, "cas {} ", Name(key))?;
+                match expected {
+                    Some(expected) => write!(f, "{expected} {new} ")?,
+                    None => write!(f, "nil {new} ")?,
+                }
+                f.write_str(match swapped {
+                    Some(true) => "ok",
+                    Some(false) => "failed",
+                    None => "?",
+                })
+            }
         }
     }
 }
@@ -257,7 +271,7 @@ impl Words {
     }
 
     fn op(&mut self) -> Result<Op, String> {
-        let verb = self.bare("append, read or write")?;
+        let verb = self.bare("append, read, write, cas or add")?;
         let key = self.name("a key")?;
         match verb.as_str() {
             "append" => {
@@ -275,7 +289,22 @@ impl Words {
                 "nil" => Ok(Op::Read { key, value: None }),
                 value => Ok(Op::Read { key, value: Some(number(value, "a value")?) }),
             },
-            _ => Err(format!("expected append, read or write, found `{verb}`")),
+            "add" => Ok(Op::Add { key, amount: number(&self.bare("an amount")?, "an amount")? }),
+            "cas" => {
+                let expected = match self.bare("a value or `nil`")?.as_str() {
+                    "nil" => None,
+                    value => Some(number(value, "a value")?),
+                };
+                let new = number(&self.bare("a value")?, "a value")?;
+                let swapped = match self.next("`ok`, `failed` or `?`")? {
+                    Word::Mark('?') => None,
+                    Word::Bare(word) if word == "ok" => Some(true),
+                    Word::Bare(word) if word == "failed" => Some(false),
+                    word => return Err(format!("expected `ok`, `failed` or `?`, found {word}")),
+                };
+                Ok(Op::Cas { key, expected, new, swapped })
+            }
+            _ => Err(format!("expected append, read, write, cas or add, found `{verb}`")),
         }
     }
 
@@ -319,6 +348,8 @@ mod tests {
 T1 s1 1..4 committed read_ts=10 commit_ts=11: append x 1; read y []; read y [1 2]
 T2 s2 2..? unknown: write a/b@c-d_e.f 7; read \"a \\\"key\\\"\\n\\u{e9}\" nil
 \"\" s3 5..5 aborted:
+T4 s4 6..7 committed: cas x nil 2 ok; cas x 2 3 failed; add n 7
+T5 s4 8..? unknown: cas x 2 3 ?
 ";
         let history: History = text.parse().unwrap();
         assert_eq!(history.to_string(), text);
@@ -348,7 +379,11 @@ T2 s2 2..? unknown: write a/b@c-d_e.f 7; read \"a \\\"key\\\"\\n\\u{e9}\" nil
         );
         check_error(
             "T1 s7 1..2 aborted: pop x",
-            "line 1: expected append, read or write, found `pop`",
+            "line 1: expected append, read, write, cas or add, found `pop`",
+        );
+        check_error(
+            "T1 s7 1..2 aborted: cas x 1 2 maybe",
+            "line 1: expected `ok`, `failed` or `?`, found `maybe`",
         );
         check_error(
             "T1 s7 1..2 aborted: read x [1",

@@ -112,7 +112,14 @@ fn after(txn: &Transaction, state: &State) -> Option<State> {
                     return None;
                 }
             }
-            Op::Write { .. } | Op::Read { .. } => unreachable!("lists only"),
+            // A register is the last of all that was written to it.
+            Op::Write { key, value } => state.entry(key.clone()).or_default().push(*value),
+            Op::Read { key, value } => {
+                if state.get(key).and_then(|written| written.last()) != value.as_ref() {
+                    return None;
+                }
+            }
+            _ => unreachable!("lists and registers only"),
         }
     }
     Some(state)

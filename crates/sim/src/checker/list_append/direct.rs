@@ -85,7 +85,7 @@ fn check_inside(index: &Index<'_>, txn: u32, report: &mut Report) {
                 known.read = Some((op, observed));
                 known.own.clear();
             }
-            Op::Write { .. } | Op::Read { .. } => {}
+            _ => {}
         }
     }
 }
