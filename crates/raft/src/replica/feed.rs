@@ -104,13 +104,8 @@ impl Feeder<'_> {
             out.push(Output::ReadSnapshot { to: progress.id, id: None, offset: 0 });
             return None;
         };
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        if has_entries {
-            let count = self.fitting(progress.next);
-            entries.reserve_exact(count);
-            entries.extend(self.log.from(progress.next).take(count).cloned());
-            bytes = entries.iter().map(Entry::bytes).sum();
-        }
+        let (count, bytes) = if has_entries { self.fitting(progress.next) } else { (0, 0) };
+        let entries: Vec<Entry> = self.log.from(progress.next).take(count).cloned().collect();
         if let (Feeding::Replicate, Some(last)) = (&progress.feeding, entries.last()) {
             progress.sent(last.index, bytes);
         }
@@ -124,14 +119,18 @@ impl Feeder<'_> {
         Some((end, bytes))
     }
 
-    /// Returns how many entries from an index on go into one message; one always does.
-    fn fitting(&self, from: LogIndex) -> usize {
-        let mut bytes = 0;
-        let fits = |entry: &&Entry| {
-            let is_first = bytes == 0;
-            bytes += entry.bytes();
-            is_first || bytes <= self.options.message_bytes_max
-        };
-        self.log.from(from).take_while(fits).count()
+    /// Returns how many entries from an index on go into one message, and their bytes; one always
+    /// does.
+    fn fitting(&self, from: LogIndex) -> (usize, usize) {
+        let (mut count, mut sum) = (0, 0);
+        for entry in self.log.from(from) {
+            let bytes = entry.bytes();
+            if count > 0 && sum + bytes > self.options.message_bytes_max {
+                break;
+            }
+            count += 1;
+            sum += bytes;
+        }
+        (count, sum)
     }
 }
