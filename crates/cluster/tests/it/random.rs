@@ -1,7 +1,7 @@
 //! Random worlds: each seed draws its own faults. `HOLM_CLUSTER_SEEDS` says how many,
 //! `HOLM_CLUSTER_SEED` which one, with its trace.
 
-use cluster::{Record, Request, Response};
+use cluster::{Request, Response};
 use env::SeededRandom;
 use holm_sim::checker::{Level, Options, list_append};
 use raft::ReplicaId;
@@ -21,19 +21,24 @@ struct Sums {
 }
 
 /// Prints the seed of a world that fails.
-struct Named<'w>(u64, &'w mut World, bool);
+struct Named<'w> {
+    seed: u64,
+    world: &'w mut World,
+    has_trace: bool,
+}
 
 impl Drop for Named<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("seed {} failed", self.0);
-            if self.2 {
-                self.1.trace.iter().for_each(|line| println!("{line}"));
+            println!("seed {} failed", self.seed);
+            if self.has_trace {
+                self.world.trace.iter().for_each(|line| println!("{line}"));
             }
         }
     }
 }
 
+/// How often things happen in a world, in thousandths of its turns.
 #[derive(Debug, Clone, Copy)]
 struct Faults {
     crash: u64,
@@ -72,11 +77,8 @@ fn play(seed: u64, has_trace: bool) -> Sums {
     }
     let mut world = World::new(count, seed, options);
     world.weather = weather;
-    let sums = {
-        let named = Named(seed, &mut world, has_trace);
-        storm(named.1, faults, chance.below(8) + 2, 2 + chance.below(6))
-    };
-    sums
+    let named = Named { seed, world: &mut world, has_trace };
+    storm(named.world, faults, chance.below(8) + 2, 2 + chance.below(6))
 }
 
 fn storm(world: &mut World, faults: Faults, sessions: u64, keys: u64) -> Sums {
@@ -87,13 +89,11 @@ fn storm(world: &mut World, faults: Faults, sessions: u64, keys: u64) -> Sums {
         world.run(5);
         clients.act(world);
         let at = world.chance.below(count) as usize;
-        if world.chance.chance(faults.crash) {
-            if world.nodes[at].replica.is_some() {
-                let mode = world.any_crash();
-                world.crash(at, mode);
-                let after = 1 + world.chance.below(400);
-                world.push(after, at, 0, What::Restart);
-            }
+        if world.chance.chance(faults.crash) && world.nodes[at].replica.is_some() {
+            let mode = world.any_crash();
+            world.crash(at, mode);
+            let after = 1 + world.chance.below(400);
+            world.push(after, at, 0, What::Restart);
         }
         if world.chance.chance(faults.stop) && world.nodes[at].replica.is_some() {
             let operation = world.nodes[at].disk.operations() + world.chance.below(40);
@@ -204,7 +204,6 @@ fn read_all(world: &mut World, clients: &mut Clients) {
         clients.recorder.op(txn, Op::read_list(format!("{key}"), list));
     }
     clients.recorder.end(txn, Outcome::Committed);
-    let _ = Record::Aborted;
 }
 
 #[test]
