@@ -686,7 +686,7 @@ fn random_layout(seed: u64) -> Options {
             1 => Compression::Lz4,
             _ => Compression::Zstd,
         },
-        separate_from: match pick(&[0, 1, 10, 30, 60]) {
+        separate_from: match pick(&[0, 0, 1, 20, 60]) {
             0 => None,
             from => Some(from as usize),
         },

@@ -31,7 +31,7 @@ pub(crate) fn tiny() -> Options {
         .table(TableOptions {
             block_bytes: 512,
             restart_interval: 4,
-            separate_from: Some(40),
+            separate_from: Some(300),
             value_file_bytes: 3 << 10,
             ..TableOptions::default()
         })
@@ -59,6 +59,9 @@ pub(crate) struct Tally {
     pub(crate) row_hits: u64,
     pub(crate) block_hits: u64,
     pub(crate) block_evictions: u64,
+    /// Value files that were seen, and bytes that were taken out of worn ones.
+    pub(crate) value_files: u64,
+    pub(crate) moved_value_bytes: u64,
 }
 
 impl Tally {
@@ -71,6 +74,8 @@ impl Tally {
         self.row_hits += engine.row_cache.hits;
         self.block_hits += engine.block_cache.hits;
         self.block_evictions += engine.block_cache.evictions;
+        self.value_files += engine.values.files;
+        self.moved_value_bytes += engine.moved_value_bytes;
     }
 
     /// Adds what happened elsewhere.
@@ -81,12 +86,17 @@ impl Tally {
         self.row_hits += other.row_hits;
         self.block_hits += other.block_hits;
         self.block_evictions += other.block_evictions;
+        self.value_files += other.value_files;
+        self.moved_value_bytes += other.moved_value_bytes;
     }
 
     /// Fails unless everything happened.
     pub(crate) fn check_all_happened(&self) {
-        let Tally { flushes, merges, moves, row_hits, block_hits, block_evictions } = *self;
-        let counts = [flushes, merges, moves, row_hits, block_hits, block_evictions];
+        let Tally { flushes, merges, moves, row_hits, block_hits, block_evictions, .. } = *self;
+        let Tally { value_files, moved_value_bytes, .. } = *self;
+        let values = [value_files, moved_value_bytes];
+        let counts = [[flushes, merges, moves], [row_hits, block_hits, block_evictions]];
+        let counts = counts.into_iter().flatten().chain(values).collect::<Vec<_>>();
         assert!(counts.iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 }
@@ -347,10 +357,15 @@ pub(crate) fn key(number: u8) -> Vec<u8> {
 
 /// Whatever happened before, an opening leaves the files that are in use, and no others.
 pub(crate) fn check_files(disk: &SimDisk, db: &Db, context: &str) {
-    let live: u64 = db.stats().engine.levels.iter().map(|level| level.tables).sum();
+    let engine = db.stats().engine;
+    let tables: u64 = engine.levels.iter().map(|level| level.tables).sum();
+    let live = tables + engine.values.files;
     let files = disk.files();
     let tables = files.iter().filter(|(path, _)| path.starts_with("db/tables")).count();
-    assert_eq!(tables as u64, live, "{context}: files of tables, and tables: {files:?}");
+    assert_eq!(
+        tables as u64, live,
+        "{context}: files of tables and values, and those in use: {files:?}"
+    );
     let others = files.iter().filter(|(path, _)| {
         !path.starts_with("db/tables")
             && !path.starts_with("db/wal")

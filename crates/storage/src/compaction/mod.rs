@@ -45,7 +45,8 @@
 //! * Value files are kept below a share of garbage in all of them together
 //!   ([`CompactionOptions::values_garbage_percent`]). Beyond it the worst of them are *worn*: a merge
 //!   takes along what is live in them, and tables that refer to them are rewritten for that alone if
-//!   nothing else comes along. A file that nothing refers to goes by itself.
+//!   nothing else comes along. A file that nothing refers to goes by itself. Small files, which
+//!   flushes of small values leave, are gathered by merges, too.
 //! * What stays in upper levels longer than [`CompactionOptions::age_ms`] goes down, so long as
 //!   that is not out of proportion to what it may free.
 //!
@@ -103,6 +104,9 @@ pub struct CompactionOptions {
     /// A table that the watermark has passed is compacted for its garbage alone when this share of
     /// its entries is that.
     pub garbage_percent: u64,
+    /// A value file of which less is in use is small. A merge gathers what lies in small ones, once
+    /// that makes one which is not.
+    pub small_values_bytes: u64,
     /// When this share of all value files is garbage, what is live in the worst of them is written to
     /// others, for them to go.
     pub values_garbage_percent: u64,
@@ -130,6 +134,7 @@ impl CompactionOptions {
             l0_runs_max: 10,
             l0_pieces: 8,
             garbage_percent: 25,
+            small_values_bytes: flush_bytes / 4,
             values_garbage_percent: 50,
             age_ms: 10 * 60 * 1000,
             grandparent_tables_max: 10,
@@ -205,7 +210,8 @@ pub struct Plan {
     pub grandparents: Vec<(Bytes, u64)>,
     /// How much of these an output may overlap.
     pub grandparent_bytes_max: u64,
-    /// Value files that are mostly garbage: what lies in them is written to others.
+    /// Value files that are mostly garbage, or small, in order: what lies in them is written to
+    /// others.
     pub worn: Vec<u64>,
     /// True if the output is the oldest there is: worth compressing harder.
     pub is_coldest: bool,

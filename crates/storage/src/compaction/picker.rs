@@ -10,6 +10,7 @@ use std::sync::Arc;
 use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
+use super::shape::ValuesShape;
 use super::{
     Choice, CompactionOptions, InProgress, Plan, Reason, Shape, TreeShape, leveled, tiered, values,
 };
@@ -37,7 +38,8 @@ pub fn pick(
 ) -> Choice {
     let worn = values::worn(&shape.values, options, now_ms);
     let worn = &worn[..];
-    let view = |tree| View { tree, options, busy, watermark, now_ms, worn };
+    let values = &shape.values[..];
+    let view = |tree| View { tree, options, busy, watermark, now_ms, values, worn };
     let views = || shape.trees.iter().map(view);
     let mut best: Option<Scored> = None;
     for view in views() {
@@ -145,7 +147,8 @@ pub(crate) struct View<'a> {
     pub(crate) busy: &'a InProgress,
     pub(crate) watermark: Timestamp,
     pub(crate) now_ms: u64,
-    /// The value files that are worn.
+    /// The value files, and the numbers of those that are worn.
+    pub(crate) values: &'a [ValuesShape],
     pub(crate) worn: &'a [u64],
 }
 
@@ -199,6 +202,7 @@ impl View<'_> {
                 oldest.is_some_and(|oldest| inputs.iter().any(|table| table.run == oldest.run))
             }
         };
+        let worn = values::gather(self.values, self.worn, &inputs, self.options);
         let plan = Plan {
             tree: self.tree.id,
             reason,
@@ -213,7 +217,7 @@ impl View<'_> {
             cut_keys: Vec::new(),
             grandparents,
             grandparent_bytes_max: self.options.grandparent_tables_max * self.options.table_bytes,
-            worn: self.worn.to_vec(),
+            worn,
             is_coldest,
         };
         self.busy.allows(&plan).then_some(plan)

@@ -15,12 +15,20 @@
 //! What is garbage shows only when the entry that referred to it was left out of a merge. Tables of
 //! references are small beside what they refer to, so they are merged early (see `leveled`).
 
+use std::sync::Arc;
+
 use super::picker::{END_OF_TIME_MS, Target, View};
 use super::shape::ValuesShape;
 use super::{Choice, CompactionOptions, Reason};
+use crate::manifest::TableMeta;
+use crate::values::ValueUse;
+use crate::version::uses_of;
 
 /// A file with less garbage than this share of it, in percent, is not worth copying the rest.
 const WORN_PERCENT_MIN: u64 = 10;
+
+/// Fewer small files than this are not gathered: they are no burden.
+const GATHERED_FILES_MIN: usize = 4;
 
 /// Returns the numbers of the files that are worn, in order: the worst of them, until what is left
 /// has no more garbage than is allowed. By hand a tenth of that is allowed.
@@ -71,6 +79,31 @@ pub(super) fn rewrite<'a>(views: impl Iterator<Item = View<'a>>) -> Option<Choic
         let target = Target { level: usize::from(table.level), run: table.run };
         view.plan(vec![table.clone()], target, Reason::Garbage).map(Choice::Merge)
     })
+}
+
+/// Returns the files that a merge of some tables empties: those that are worn, and small ones if that
+/// makes one of them which is not. Each value is gathered once or twice then, however many flushes
+/// there are.
+pub(super) fn gather(
+    values: &[ValuesShape],
+    worn: &[u64],
+    inputs: &[Arc<TableMeta>],
+    options: &CompactionOptions,
+) -> Vec<u64> {
+    let mut worn = worn.to_vec();
+    let of_inputs = uses_of(inputs.iter().map(|table| &**table));
+    let is_small = |of: &&ValueUse| {
+        let at = values.binary_search_by_key(&of.file, |file| file.number);
+        at.is_ok_and(|at| values[at].live_bytes < options.small_values_bytes)
+    };
+    let small: Vec<&ValueUse> = of_inputs.iter().filter(is_small).collect();
+    let bytes: u64 = small.iter().map(|of| of.bytes).sum();
+    if small.len() >= GATHERED_FILES_MIN && bytes >= options.small_values_bytes {
+        worn.extend(small.iter().map(|of| of.file));
+        worn.sort_unstable();
+        worn.dedup();
+    }
+    worn
 }
 
 /// Returns how much more garbage there is than is allowed.
