@@ -157,6 +157,15 @@ impl Options {
         self
     }
 
+    /// Values of at least so many bytes lie in value files, apart from the tables that refer to them:
+    /// 4 KiB, unless told otherwise. They are written once instead of once a level, and reading one
+    /// costs one more access to the disk; 0 keeps all values in tables. It holds for what is written
+    /// from now on, and what is there is read wherever it lies.
+    pub fn large_values(mut self, from_bytes: usize) -> Options {
+        self.table.separate_from = (from_bytes > 0).then_some(from_bytes);
+        self
+    }
+
     /// How tables are laid out.
     pub fn table(mut self, table: TableOptions) -> Options {
         self.table = table;
