@@ -350,8 +350,8 @@ impl Directory {
     }
 
     /// Returns the paths of files that a crash or a failed removal has left: tables and value files
-    /// that the state does not name, and temporary files. They can be removed; what has no name that we make is
-    /// not among them.
+    /// that the state does not name, and temporary files. They can be removed; what has no name
+    /// that we make is not among them.
     ///
     /// # Errors
     /// [`Error::Damaged`] if a table that the state names is not there, [`Error::Io`] if the

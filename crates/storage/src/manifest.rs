@@ -22,10 +22,10 @@
 //!  values  | number | bytes | values | bytes of values |
 //! ```
 //!
-//! All numbers of the body are varints, keys are length-prefixed bytes, trees, tables and value files
-//! stand in rising order of their numbers, and so do the uses of a table. Format 1 had no trees and
-//! no last three lines of a table: its only table was the checkpoint of everything, which is read as
-//! a run of level 0 of tree 0. Format 2 had neither value files nor uses of them.
+//! All numbers of the body are varints, keys are length-prefixed bytes, trees, tables and value
+//! files stand in rising order of their numbers, and so do the uses of a table. Format 1 had no
+//! trees and no last three lines of a table: its only table was the checkpoint of everything, which
+//! is read as a run of level 0 of tree 0. Format 2 had neither value files nor uses of them.
 //!
 //! # Rewritten whole, switched by a rename
 //! Each edit writes the whole new state to `MANIFEST.tmp`, syncs it, renames it over `MANIFEST` and

@@ -1,5 +1,5 @@
-//! Large values, which lie in value files: their space comes back, readers and copies keep what they
-//! need, and no wrong byte of one is ever handed out.
+//! Large values, which lie in value files: their space comes back, readers and copies keep what
+//! they need, and no wrong byte of one is ever handed out.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -13,8 +13,8 @@ use crate::version::LEVELS;
 /// only to be rewritten.
 const MULTIPLIER_MIN: f64 = 4.0;
 
-/// A column is compacted, whatever its share, once it refers to so many times what is to be written:
-/// that adds a sixteenth to what its values cost, and finds the values that they replace.
+/// A column is compacted, whatever its share, once it refers to so many times what is to be
+/// written: that adds a sixteenth to what its values cost, and finds the values that they replace.
 const APART_SHARE: u64 = 16;
 
 /// How large each level should be at most.

@@ -43,10 +43,10 @@
 //! * A tombstone that comes to where nothing older of its key can lie beneath is dropped: in any
 //!   compaction, and in the flush already.
 //! * Value files are kept below a share of garbage in all of them together
-//!   ([`CompactionOptions::values_garbage_percent`]). Beyond it the worst of them are *worn*: a merge
-//!   takes along what is live in them, and tables that refer to them are rewritten for that alone if
-//!   nothing else comes along. A file that nothing refers to goes by itself. Small files, which
-//!   flushes of small values leave, are gathered by merges, too.
+//!   ([`CompactionOptions::values_garbage_percent`]). Beyond it the worst of them are *worn*: a
+//!   merge takes along what is live in them, and tables that refer to them are rewritten for that
+//!   alone if nothing else comes along. A file that nothing refers to goes by itself. Small files,
+//!   which flushes of small values leave, are gathered by merges, too.
 //! * What stays in upper levels longer than [`CompactionOptions::age_ms`] goes down, so long as
 //!   that is not out of proportion to what it may free.
 //!
@@ -107,8 +107,8 @@ pub struct CompactionOptions {
     /// A value file of which less is in use is small. A merge gathers what lies in small ones, once
     /// that makes one which is not.
     pub small_values_bytes: u64,
-    /// When this share of all value files is garbage, what is live in the worst of them is written to
-    /// others, for them to go.
+    /// When this share of all value files is garbage, what is live in the worst of them is written
+    /// to others, for them to go.
     pub values_garbage_percent: u64,
     /// What is in upper levels longer than this goes down.
     pub age_ms: u64,

@@ -69,8 +69,8 @@ pub struct Failed {
 
 /// Merges the tables of a plan.
 ///
-/// `create` makes a file for each output, tables and values; `progress` is called now and then, may take its time,
-/// and can stop the run.
+/// `create` makes a file for each output, tables and values; `progress` is called now and then, may
+/// take its time, and can stop the run.
 ///
 /// # Errors
 /// [`Failed`] if a table cannot be read or written, or the run was stopped: nothing has changed.

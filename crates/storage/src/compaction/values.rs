@@ -6,8 +6,8 @@
 //! ```
 //!
 //! All files together are looked at, and not each by itself. Which file an overwritten value lay in
-//! is chance, and the more of a file is garbage the less it costs to be rid of it: so the worst goes
-//! first, and nothing is written anew before there is too much garbage in all. With uniform
+//! is chance, and the more of a file is garbage the less it costs to be rid of it: so the worst
+//! goes first, and nothing is written anew before there is too much garbage in all. With uniform
 //! overwriting and half of all bytes garbage, a file that goes is four fifths garbage, so a quarter
 //! of a byte is copied for each that is committed. Going by a share of one half in each file would
 //! copy a whole one.
@@ -81,9 +81,9 @@ pub(super) fn rewrite<'a>(views: impl Iterator<Item = View<'a>>) -> Option<Choic
     })
 }
 
-/// Returns the files that a merge of some tables empties: those that are worn, and small ones if that
-/// makes one of them which is not. Each value is gathered once or twice then, however many flushes
-/// there are.
+/// Returns the files that a merge of some tables empties: those that are worn, and small ones if
+/// that makes one of them which is not. Each value is gathered once or twice then, however many
+/// flushes there are.
 pub(super) fn gather(
     values: &[ValuesShape],
     worn: &[u64],

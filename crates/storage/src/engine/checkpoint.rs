@@ -8,10 +8,10 @@
 //!   wal/ …                              wal/ an empty log that begins at L
 //! ```
 //!
-//! Tables and value files never change, so both can have them: a hard link costs no space as long as both have use
-//! for it, and where the file system makes none the file is copied. What is in the tables is a
-//! prefix of the history, whole transactions up to the checkpoint timestamp; the caller flushes
-//! before.
+//! Tables and value files never change, so both can have them: a hard link costs no space as long
+//! as both have use for it, and where the file system makes none the file is copied. What is in the
+//! tables is a prefix of the history, whole transactions up to the checkpoint timestamp; the caller
+//! flushes before.
 //!
 //! FORMAT comes last, as when a database is created: a directory without it is none, and a crash on
 //! the way leaves one that nobody takes for a copy.

@@ -132,8 +132,8 @@ impl EngineStats {
         (self.user_bytes > 0).then(|| written as f64 / self.user_bytes as f64)
     }
 
-    /// Returns how many bytes of tables and value files there are for each byte of the largest run of
-    /// each tree, which has one version of each key at least; `None` if there are no tables.
+    /// Returns how many bytes of tables and value files there are for each byte of the largest run
+    /// of each tree, which has one version of each key at least; `None` if there are no tables.
     pub fn space_amplification(&self) -> Option<f64> {
         let mut largest = std::collections::BTreeMap::<u32, u64>::new();
         for level in &self.levels {

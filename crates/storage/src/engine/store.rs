@@ -113,7 +113,8 @@ impl TableStore {
         Ok(table)
     }
 
-    /// Opens a value file that is named, or about to be, and checks that it is the one that is meant.
+    /// Opens a value file that is named, or about to be, and checks that it is the one that is
+    /// meant.
     pub(super) fn open_values(&self, meta: &ValuesMeta) -> Result<LiveValues> {
         let path = self.path(FileId::values(meta.number));
         let file = ValuesFile::open(&*self.disk, &path, meta.number)?;

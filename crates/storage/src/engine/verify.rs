@@ -65,8 +65,9 @@ impl Engine {
         Ok(verified)
     }
 
-    /// Reads the table or value file that was checked longest ago and checks it, if it is not longer
-    /// than `bytes_max`. Returns its length, which is 0 if there are none, and whether it was read.
+    /// Reads the table or value file that was checked longest ago and checks it, if it is not
+    /// longer than `bytes_max`. Returns its length, which is 0 if there are none, and whether it
+    /// was read.
     ///
     /// # Errors
     /// `Damaged` for the first thing that is wrong.

@@ -55,8 +55,8 @@ pub struct TableOptions {
 }
 
 /// Values from this length on, in bytes, lie apart unless told otherwise. It is what a read of the
-/// disk takes anyway, so a value of this length costs one of its own and no more; and a copy on each
-/// level that is saved is a hundred times what the handle takes.
+/// disk takes anyway, so a value of this length costs one of its own and no more; and a copy on
+/// each level that is saved is a hundred times what the handle takes.
 pub const SEPARATE_FROM_DEFAULT: usize = 4 << 10;
 
 /// How long a value file gets, in bytes, unless told otherwise: a flush makes one or two, and what

@@ -18,8 +18,8 @@
 //!   number is the next lower multiple of *interval*, where *shared* is 0. Sharing with the base
 //!   and not with the entry before costs a few bytes of long keys, and lets any entry be decoded
 //!   alone: a search touches what it compares, a step back costs what a step forward does.
-//! * *kind* is 0 for a value, 1 for a tombstone (no value), 2 for a value that lies in a value file:
-//!   the handle of it then stands in its place (since format 3); 3 is reserved.
+//! * *kind* is 0 for a value, 1 for a tombstone (no value), 2 for a value that lies in a value
+//!   file: the handle of it then stands in its place (since format 3); 3 is reserved.
 //! * A *tag* is the second lowest byte of the hash of the user key. A point read compares all tags
 //!   of a block with its own, eight at a time, and decodes only where they are equal: once for a
 //!   key that is there, hardly ever for one that is not. That is a hash index of one byte per entry

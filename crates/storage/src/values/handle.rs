@@ -1,4 +1,12 @@
 //! Where a value lies, and how much of value files is in use.
+//!
+//! ```text
+//!  +- - - -+- - - - -+- - - - - - -+- - - - - - +----------+
+//!  | file  | offset  | length of   | length of  | crc32c   |     what the entry of a table holds
+//!  |       |         | the record  | the value  | of it    |     instead of the value
+//!  +- - - -+- - - - -+- - - - - - -+- - - - - - +----------+
+//!   varint  varint    varint        varint       u32
+//! ```
 
 #![deny(clippy::indexing_slicing)]
 
@@ -10,14 +18,6 @@ use super::reader::FOOTER_BYTES;
 pub(crate) const HANDLE_BYTES_MAX: usize = 10 + 10 + 5 + 5 + 4;
 
 /// Where a value lies: what the entry of a table holds instead of it.
-///
-/// ```text
-///  +- - - -+- - - - -+- - - - - - -+- - - - - - +----------+
-///  | file  | offset  | length of   | length of  | crc32c   |
-///  |       |         | the record  | the value  | of it    |
-///  +- - - -+- - - - -+- - - - - - -+- - - - - - +----------+
-///   varint  varint    varint        varint       u32
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueHandle {
     /// The number in the name of the value file.

@@ -1,8 +1,8 @@
 //! Value files: large values, stored once, apart from the tables that refer to them.
 //!
 //! A table is merged again and again on its way down the levels, and each time all that is in it is
-//! written anew. A value of some kilobytes would be copied five times for the sake of its key. So
-//! a large value is written to a value file when its memtable is flushed, and the entry in the table
+//! written anew. A value of some kilobytes would be copied five times for the sake of its key. So a
+//! large value is written to a value file when its memtable is flushed, and the entry in the table
 //! holds a [`ValueHandle`]: compactions copy the handle and never touch the value.
 //!
 //! ```text

@@ -62,7 +62,8 @@ impl ValueWriter {
     /// Ends the last file and returns what was written.
     ///
     /// # Durability
-    /// The contents of all files are durable; their names are once the caller has synced the folder.
+    /// The contents of all files are durable; their names are once the caller has synced the
+    /// folder.
     ///
     /// # Errors
     /// As [`ValuesBuilder::finish`].

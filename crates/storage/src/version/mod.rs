@@ -23,9 +23,9 @@
 //! # When a file goes
 //! A version only counts references. When an edit has taken a table out *and the manifest says so*,
 //! [`Version::mark_obsolete`] marks its file; when the last version and the last cursor let go of
-//! it, it is put into the [`Graveyard`], which the engine empties at a time of its own. A value file
-//! goes in the same way, with the last table that refers to it: a version has those that its tables
-//! refer to, and how much of each is live is a sum over the tables ([`uses_of`]).
+//! it, it is put into the [`Graveyard`], which the engine empties at a time of its own. A value
+//! file goes in the same way, with the last table that refers to it: a version has those that its
+//! tables refer to, and how much of each is live is a sum over the tables ([`uses_of`]).
 //!
 //! # Not here
 //! Which tables to compact ([`crate::compaction`]), what is durable ([`crate::manifest`]).

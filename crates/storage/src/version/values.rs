@@ -144,8 +144,8 @@ impl ValueFiles {
         ValueFiles { files }
     }
 
-    /// Marks the files that are not among others: each is put into the graveyard when nobody uses it
-    /// any more.
+    /// Marks the files that are not among others: each is put into the graveyard when nobody uses
+    /// it any more.
     pub(super) fn mark_obsolete_but(&self, kept: &ValueFiles) {
         for file in &self.files {
             let number = file.meta().number;

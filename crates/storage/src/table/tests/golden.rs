@@ -3,8 +3,8 @@
 //! `testdata/small.txt` is what the current builder writes. `UPDATE_SCRIPTS=1 cargo test -p storage
 //! golden` writes it anew, for review. `testdata/format_1.table` and `format_2.table` are the same
 //! table as these formats wrote it, `format_2_zstd.table` as the second one did with the other
-//! compression; `format_3.table` refers to values. They are never written again, and have to open for
-//! ever.
+//! compression; `format_3.table` refers to values. They are never written again, and have to open
+//! for ever.
 //!
 //! The printer here decodes by the drawings in `block`, `data`, `filter`, `index`, `properties` and
 //! `footer`, on purpose without their code.
