@@ -157,6 +157,15 @@ impl Options {
         self
     }
 
+    /// Values of at least so many bytes lie in value files, apart from the tables that refer to
+    /// them: 4 KiB, unless told otherwise. They are written once instead of once a level, and
+    /// reading one costs one more access to the disk; 0 keeps all values in tables. It holds for
+    /// what is written from now on, and what is there is read wherever it lies.
+    pub fn large_values(mut self, from_bytes: usize) -> Options {
+        self.table.separate_from = (from_bytes > 0).then_some(from_bytes);
+        self
+    }
+
     /// How tables are laid out.
     pub fn table(mut self, table: TableOptions) -> Options {
         self.table = table;
@@ -218,7 +227,8 @@ impl Options {
         let longest = self.memory.memtable_bytes as u64 / 4;
         let longest = longest.clamp(wal.segment_bytes_min, wal.segment_bytes_max);
         let (first, longest) = self.segment_bytes.unwrap_or((wal.segment_bytes_min, longest));
-        WalOptions { segment_bytes_min: first, segment_bytes_max: longest, ..wal }
+        // A flush releases four, and one is in use ahead of the writer.
+        WalOptions { segment_bytes_min: first, segment_bytes_max: longest, spares_max: 3 }
     }
 
     pub(crate) fn engine(&self, environment: &Environment) -> EngineOptions {

@@ -89,7 +89,7 @@ pub use read::{ReadPin, Rows, Visit};
 pub use recovery::Recovery;
 pub(crate) use recovery::{each_write, refuse_replicated};
 pub use replicated::{Image, LogWrite};
-pub use stats::{EngineStats, LevelStats};
+pub use stats::{EngineStats, LevelStats, ValueStats};
 pub use verify::Verified;
 
 use compact::Compactions;

@@ -33,6 +33,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
             "directory": target.to_string(),
             "timestamp": checkpoint.timestamp.raw(),
             "tables": checkpoint.tables,
+            "value_files": checkpoint.value_files,
             "table_bytes": checkpoint.bytes,
         }));
     }

@@ -6,6 +6,7 @@
 mod log;
 mod manifest;
 mod tables;
+mod values;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ enum What {
     Wal,
     /// Tables, block by block: one file, or all that the database uses.
     Table,
+    /// Value files, value by value: one file, or all that the database uses.
+    Values,
     /// The manifest: which files make up the database.
     Manifest,
 }
@@ -47,6 +50,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     match args.what {
         What::Wal => log::run(context, args.file.as_deref(), args.writes),
         What::Table => tables::run(context, args.file.as_deref()),
+        What::Values => values::run(context, args.file.as_deref()),
         What::Manifest => manifest::run(context, args.file.as_deref()),
     }
 }

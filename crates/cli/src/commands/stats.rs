@@ -111,6 +111,12 @@ pub(crate) fn lines(stats: &Stats) -> Vec<(&'static str, String)> {
         ("log segments", engine.wal.segments.to_string()),
         ("rows, about", grouped(rows_estimate(stats))),
         ("tables", table::bytes(engine.table_bytes())),
+        ("value files", {
+            let values = &engine.values;
+            let live = table::bytes(values.live_bytes);
+            let files = table::count(values.files, "file");
+            format!("{} in {files}, {live} in use", table::bytes(values.bytes))
+        }),
         ("in tables up to", format!("@{}", engine.checkpoint_ts)),
         ("runs to ask for a key", engine.read_amplification().to_string()),
         ("bytes written a byte", ratio(engine.write_amplification())),
@@ -232,7 +238,14 @@ pub(crate) fn json(stats: &Stats) -> Value {
             "bytes": level.bytes,
             "versions": level.entries,
             "tombstones": level.tombstones,
+            "value_bytes": level.value_bytes,
         })).collect::<Vec<_>>(),
+    });
+    object["values"] = json!({
+        "files": engine.values.files,
+        "bytes": engine.values.bytes,
+        "live_bytes": engine.values.live_bytes,
+        "moved_bytes": engine.moved_value_bytes,
     });
     object
 }

@@ -22,6 +22,8 @@ pub(crate) fn run(context: &mut Context, _: Args) -> Result {
             "tables": verified.tables,
             "versions": verified.versions,
             "table_bytes": verified.table_bytes,
+            "value_files": verified.value_files,
+            "value_file_bytes": verified.value_file_bytes,
             "log_records": verified.log_records,
             "log_segments": verified.log_segments,
         }));

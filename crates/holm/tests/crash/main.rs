@@ -18,6 +18,7 @@
 //! | `short_lives.rs` | a command in a loop, which piles nothing up |
 //! | `bulk.rs` | bulk loads and checkpoints, stopped anywhere |
 //! | `day.rs` | a day of overwriting and deleting, which does not fill the disk |
+//! | `values.rs` | large values: their space comes back, and who needs them keeps them |
 //! | `rot.rs` | any byte that changes while the database is closed, any file cut or gone |
 //! | `model.rs` | random programs against a model, under several layouts |
 //!
@@ -36,5 +37,6 @@ mod rot;
 mod short_lives;
 mod stops;
 mod threads;
+mod values;
 mod workload;
 mod world;

@@ -28,7 +28,13 @@ pub(crate) fn tiny() -> Options {
         .segment_bytes(8 << 10, 16 << 10)
         .log_bytes(24 << 10)
         .compaction(CompactionOptions::for_flush_bytes(4 << 10))
-        .table(TableOptions { block_bytes: 512, restart_interval: 4, ..TableOptions::default() })
+        .table(TableOptions {
+            block_bytes: 512,
+            restart_interval: 4,
+            separate_from: Some(300),
+            value_file_bytes: 3 << 10,
+            ..TableOptions::default()
+        })
         .retention(Duration::from_millis(60))
         .buffered(Duration::from_millis(1), 6 << 10)
 }
@@ -53,6 +59,9 @@ pub(crate) struct Tally {
     pub(crate) row_hits: u64,
     pub(crate) block_hits: u64,
     pub(crate) block_evictions: u64,
+    /// Value files that were seen, and bytes that were taken out of worn ones.
+    pub(crate) value_files: u64,
+    pub(crate) moved_value_bytes: u64,
 }
 
 impl Tally {
@@ -65,6 +74,8 @@ impl Tally {
         self.row_hits += engine.row_cache.hits;
         self.block_hits += engine.block_cache.hits;
         self.block_evictions += engine.block_cache.evictions;
+        self.value_files += engine.values.files;
+        self.moved_value_bytes += engine.moved_value_bytes;
     }
 
     /// Adds what happened elsewhere.
@@ -75,12 +86,18 @@ impl Tally {
         self.row_hits += other.row_hits;
         self.block_hits += other.block_hits;
         self.block_evictions += other.block_evictions;
+        self.value_files += other.value_files;
+        self.moved_value_bytes += other.moved_value_bytes;
     }
 
     /// Fails unless everything happened.
     pub(crate) fn check_all_happened(&self) {
-        let Tally { flushes, merges, moves, row_hits, block_hits, block_evictions } = *self;
-        let counts = [flushes, merges, moves, row_hits, block_hits, block_evictions];
+        let Tally { flushes, merges, moves, row_hits, block_hits, block_evictions, .. } = *self;
+        let Tally { value_files, moved_value_bytes, .. } = *self;
+        // What refers to values is merged rather than moved.
+        let moved = [moves, moved_value_bytes].into_iter().max().unwrap_or(0);
+        let counts = [[flushes, merges, moved], [row_hits, block_hits, block_evictions]];
+        let counts = counts.into_iter().flatten().chain([value_files]).collect::<Vec<_>>();
         assert!(counts.iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 }
@@ -341,10 +358,15 @@ pub(crate) fn key(number: u8) -> Vec<u8> {
 
 /// Whatever happened before, an opening leaves the files that are in use, and no others.
 pub(crate) fn check_files(disk: &SimDisk, db: &Db, context: &str) {
-    let live: u64 = db.stats().engine.levels.iter().map(|level| level.tables).sum();
+    let engine = db.stats().engine;
+    let tables: u64 = engine.levels.iter().map(|level| level.tables).sum();
+    let live = tables + engine.values.files;
     let files = disk.files();
     let tables = files.iter().filter(|(path, _)| path.starts_with("db/tables")).count();
-    assert_eq!(tables as u64, live, "{context}: files of tables, and tables: {files:?}");
+    assert_eq!(
+        tables as u64, live,
+        "{context}: files of tables and values, and those in use: {files:?}"
+    );
     let others = files.iter().filter(|(path, _)| {
         !path.starts_with("db/tables")
             && !path.starts_with("db/wal")

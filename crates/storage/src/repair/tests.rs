@@ -15,6 +15,7 @@ use super::*;
 use crate::batch::encode_batch;
 use crate::compaction::CompactionOptions;
 use crate::directory::table_name;
+use crate::manifest::Edit;
 use crate::table::{BlockRole, Table, TableOptions};
 use crate::version::{Style, TreeId};
 use crate::{Compacted, Engine, EngineOptions, MemoryOptions, Value, wal};
@@ -467,5 +468,117 @@ fn a_repair_of_tables_and_of_a_manifest_can_be_interrupted_anywhere() {
         }
         assert!(stop > 40, "{stop}");
         whole.disk.flip_bit(&file, offset, 1).unwrap();
+    }
+}
+
+/// The same keys as in [`database`], and the values of those in tables lie in value files.
+fn database_of_values() -> SimDisk {
+    let disk = SimDisk::new();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let table = TableOptions {
+        separate_from: Some(80),
+        value_file_bytes: 8 << 10,
+        compression: crate::table::Compression::None,
+        ..TableOptions::default()
+    };
+    let options = EngineOptions { table, ..options() };
+    let (engine, _) = Engine::open(shared, &path(), options).unwrap();
+    (1..=400).for_each(|number| commit(&engine, number));
+    engine.seal(Timestamp::from_raw(400));
+    assert!(engine.flush_next(Timestamp::from_raw(400)).unwrap());
+    (401..=600).for_each(|number| commit(&engine, number));
+    engine.close().unwrap();
+    assert!(disk.files().iter().filter(|(path, _)| is_values(path)).count() > 3);
+    disk
+}
+
+fn is_values(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "values")
+}
+
+/// Whether each value that is there is the right one.
+fn check_values(disk: &SimDisk) {
+    let engine = open(disk).unwrap();
+    let pin = engine.pin_newest(|| Timestamp::from_raw(u64::MAX - 1));
+    for number in 1..=600u64 {
+        if let Some((_, value)) = pin.get(&key(number)).unwrap() {
+            assert_eq!(value, vec![number as u8; 100], "key {number}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_value_is_lost_and_those_beside_it_are_not() {
+    let disk = database_of_values();
+    let file = file_of(&disk, ".values");
+    let plan = repair(&disk, &file, 1000);
+    assert!(plan.losses.len() == 1 && plan.losses[0].contains(": 1 values"), "{plan:?}");
+    assert_eq!(keys_in(&disk).len(), 599);
+    check_values(&disk);
+    let gone = open(&disk).unwrap();
+    drop(gone);
+    assert!(!disk.exists(&file).unwrap(), "a damaged file is no part of the database");
+}
+
+#[test]
+fn a_value_file_without_its_footer_loses_nothing() {
+    let disk = database_of_values();
+    let file = file_of(&disk, ".values");
+    let footer = disk.read_file(&file).unwrap().len() as u64 - 10;
+    let plan = repair(&disk, &file, footer);
+    assert!(plan.losses.is_empty(), "{plan:?}");
+    assert_eq!(keys_in(&disk).len(), 600);
+    check_values(&disk);
+}
+
+#[test]
+fn a_value_file_that_is_missing_loses_what_it_held() {
+    let disk = database_of_values();
+    let file = file_of(&disk, ".values");
+    disk.remove(&file).unwrap();
+    let refused = open(&disk).err().unwrap().to_string();
+    assert!(refused.contains("value file") && refused.contains("missing"), "{refused}");
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let plan = apply(&shared, &path(), "a test").unwrap();
+    assert!(plan.losses.len() == 1 && plan.losses[0].contains("value file"), "{plan:?}");
+    let kept = keys_in(&disk).len();
+    assert!((500..560).contains(&kept), "{kept} keys");
+    check_values(&disk);
+}
+
+#[test]
+fn a_damaged_manifest_loses_no_value() {
+    let disk = database_of_values();
+    repair(&disk, &file_of(&disk, "MANIFEST"), 30);
+    assert_eq!(keys_in(&disk).len(), 600);
+    check_values(&disk);
+    // With a damaged value beside it, too.
+    let disk = database_of_values();
+    disk.flip_bit(file_of(&disk, ".values"), 1000, 1).unwrap();
+    let plan = repair(&disk, &file_of(&disk, "MANIFEST"), 30);
+    assert!(plan.losses.iter().any(|loss| loss.contains(": 1 values")), "{plan:?}");
+    assert_eq!(keys_in(&disk).len(), 599);
+    check_values(&disk);
+}
+
+#[test]
+fn a_repair_of_values_that_is_interrupted_anywhere_can_be_made_again() {
+    for stop in 0.. {
+        let disk = database_of_values();
+        disk.flip_bit(file_of(&disk, ".values"), 1000, 1).unwrap();
+        disk.stop_at(disk.operations() + stop);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let done = apply(&shared, &path(), "a test").is_ok();
+        for mode in [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::Torn(stop)] {
+            let crashed = disk.crash(mode);
+            let shared: Arc<dyn Disk> = Arc::new(crashed.clone());
+            apply(&shared, &path(), "a test").unwrap();
+            assert_eq!(keys_in(&crashed).len(), 599, "stop {stop}, {mode:?}");
+            check_values(&crashed);
+        }
+        if done {
+            assert!(stop > 10);
+            break;
+        }
     }
 }

@@ -37,8 +37,8 @@ pub struct WalOptions {
     /// Length at which segments stop growing, in bytes. Longer ones are rolled less often, shorter
     /// ones give space back sooner.
     pub segment_bytes_max: u64,
-    /// How many released segments are kept for reuse. One is being filled ahead of the writer;
-    /// more only hold space.
+    /// How many released segments are kept for reuse. A flush releases several at once, and a
+    /// segment that is not used again costs its length in zeros; what is kept takes space.
     pub spares_max: usize,
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use env::RealDisk;
 use serde_json::{Value, json};
 use storage::manifest::{Manifest, TableMeta};
-use storage::version::Style;
+use storage::version::{Style, uses_of};
 
 use super::{database, key_json, key_text};
 use crate::commands::Context;
@@ -32,6 +32,12 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
             "last_timestamp": state.last_ts.raw(),
             "tiered_trees": tiered,
             "tables": state.tables.values().map(json).collect::<Vec<_>>(),
+            "value_files": state.values.values().map(|file| json!({
+                "number": file.number,
+                "bytes": file.bytes,
+                "values": file.values,
+                "value_bytes": file.value_bytes,
+            })).collect::<Vec<_>>(),
         }));
     }
     output.line(&pairs([
@@ -65,7 +71,24 @@ pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
     output.line(&plain(
         &["table", "tree", "level", "run", "bytes", "versions", "tombstones", "keys"],
         rows,
-    ))
+    ))?;
+    if state.values.is_empty() {
+        return Ok(());
+    }
+    let uses = uses_of(state.tables.values());
+    let rows = state.values.values().map(|file| {
+        let at = uses.binary_search_by_key(&file.number, |of| of.file);
+        let (values, live) = at.map_or((0, 0), |at| (uses[at].values, uses[at].bytes));
+        vec![
+            file.number.to_string(),
+            bytes(file.bytes),
+            grouped(file.values),
+            grouped(values),
+            bytes(live),
+        ]
+    });
+    output.line("")?;
+    output.line(&plain(&["value file", "bytes", "values", "in use", "bytes in use"], rows))
 }
 
 fn json(table: &TableMeta) -> Value {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use env::RealDisk;
 use serde_json::{Value, json};
-use storage::directory::table_name;
+use storage::directory::{table_name, values_name};
 use storage::manifest::Manifest;
 use storage::table::{BlockLine, BlockRole, Compression, Table, TableDescription};
 
 use super::{database, key_json, key_text};
 use crate::commands::Context;
 use crate::exit::{Code, Failure, Result, say};
-use crate::table::{bytes, grouped, plain};
+use crate::table::{bytes, count, grouped, plain};
 
 pub(super) fn run(context: &mut Context, file: Option<&Path>) -> Result {
     let files = match file {
@@ -77,6 +77,14 @@ fn print(context: &mut Context, path: &Path, table: &TableDescription) -> Result
         grouped(properties.tombstones),
         properties.creator,
     ))?;
+    for of in &properties.values {
+        context.output.line(&format!(
+            "refers to {}: {} in {}",
+            values_name(of.file),
+            count(of.values, "value"),
+            bytes(of.bytes),
+        ))?;
+    }
     let rows = table.blocks.iter().map(|block| {
         let span = block.span.as_ref().map(|[(first, first_ts), (last, last_ts)]| {
             format!("{} @{first_ts} .. {} @{last_ts}", key_text(first), key_text(last))
@@ -125,6 +133,11 @@ fn json(path: &Path, table: &TableDescription) -> Value {
         "keys": properties.distinct_keys,
         "tombstones": properties.tombstones,
         "creator": properties.creator,
+        "values": properties.values.iter().map(|of| json!({
+            "file": of.file,
+            "values": of.values,
+            "bytes": of.bytes,
+        })).collect::<Vec<_>>(),
         "blocks": blocks.collect::<Vec<_>>(),
     })
 }

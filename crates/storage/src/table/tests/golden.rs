@@ -3,7 +3,8 @@
 //! `testdata/small.txt` is what the current builder writes. `UPDATE_SCRIPTS=1 cargo test -p storage
 //! golden` writes it anew, for review. `testdata/format_1.table` and `format_2.table` are the same
 //! table as these formats wrote it, `format_2_zstd.table` as the second one did with the other
-//! compression: they are never written again, and have to open for ever.
+//! compression; `format_3.table` refers to values. They are never written again, and have to open
+//! for ever.
 //!
 //! The printer here decodes by the drawings in `block`, `data`, `filter`, `index`, `properties` and
 //! `footer`, on purpose without their code.
@@ -18,11 +19,14 @@ use base::codec::Reader;
 use base::text::escape;
 
 use super::*;
+use crate::Stored;
 use crate::table::BlockLine;
+use crate::values::{ValueHandle, ValueUse};
 
 const TEXT: &str = "small.txt";
 const FORMAT_1: &str = "format_1.table";
 const FORMAT_2: &str = "format_2.table";
+const FORMAT_3: &str = "format_3.table";
 const FORMAT_2_ZSTD: &str = "format_2_zstd.table";
 
 fn testdata(name: &str) -> PathBuf {
@@ -53,6 +57,54 @@ fn a_small_table_is_written_as_on_paper() {
     }
     let expected = std::fs::read_to_string(testdata(TEXT)).unwrap();
     assert_eq!(printed, expected, "if the change is meant: UPDATE_SCRIPTS=1, and review");
+}
+
+/// A table that refers to values in two files, as this format writes it.
+#[test]
+fn a_table_that_refers_to_values_opens_for_ever() {
+    let handle = |file, offset, crc| {
+        Stored::Apart(ValueHandle { file, offset, record_bytes: 700, value_bytes: 650, crc })
+    };
+    let entries = [
+        (&b"apple"[..], 9, handle(12, 0, 0x0102_0304)),
+        (b"apple", 4, handle(7, 1400, 5)),
+        (b"pear", 6, Stored::Put(b"short")),
+        (b"plum", 8, Stored::Tombstone),
+        (b"quince", 2, handle(7, 700, u32::MAX)),
+    ];
+    let disk = SimDisk::new();
+    if is_update() && !testdata(FORMAT_3).exists() {
+        let file = disk.open(PATH.as_ref(), OpenMode::CreateNew).unwrap();
+        let mut builder = TableBuilder::new(file, PATH.as_ref(), tiny_blocks());
+        for (key, ts, value) in entries {
+            builder.add(key, Timestamp::from_raw(ts), value).unwrap();
+        }
+        builder.finish().unwrap();
+        std::fs::write(testdata(FORMAT_3), disk.read_file(PATH).unwrap()).unwrap();
+    }
+    let bytes = std::fs::read(testdata(FORMAT_3)).unwrap();
+    // The handle of the first entry, by the drawing: file, offset, two lengths, checksum.
+    let drawn = [12, 0, 0xbc, 5, 0x8a, 5, 4, 3, 2, 1];
+    assert!(bytes.windows(drawn.len()).any(|window| window == drawn));
+    disk.write_file(PATH, &bytes).unwrap();
+    let table = open(&disk).unwrap();
+    table.verify().unwrap();
+    let mut scan = table.scan(KeyRange::all());
+    for (key, ts, value) in entries {
+        let entry = scan.next().unwrap().unwrap();
+        assert_eq!((entry.key, entry.ts.raw(), entry.value), (key, ts, value));
+        let found = table.get(key, key_hash(key), entry.ts).unwrap().unwrap();
+        match (found.value, value) {
+            (Place::Apart(found), Stored::Apart(expected)) => assert_eq!(found, expected),
+            (Place::Inline(found), Stored::Put(expected)) => assert_eq!(found, expected),
+            (Place::Tombstone, Stored::Tombstone) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let uses = [(7, 2, 1400), (12, 1, 700)];
+    let uses = uses.map(|(file, values, bytes)| ValueUse { file, values, bytes });
+    assert_eq!(table.properties().values, uses);
+    assert_eq!(table.describe().unwrap().format_version, 3);
 }
 
 #[test]
