@@ -237,7 +237,7 @@ pub(crate) fn each_write<'a>(
     visit: impl FnMut(&'a [u8], Value<'a>),
 ) -> Result<()> {
     match record.kind {
-        RecordKind::Close => Ok(()),
+        RecordKind::Close | RecordKind::Next => Ok(()),
         // The checksum was right, so these are the bytes that were written: a newer program's, say.
         RecordKind::Entry => decode_batch(record.payload, visit).map(|_| ()).map_err(|what| {
             let what = format!("the record at position {} of the log: {what}", record.lsn);

@@ -81,6 +81,7 @@ fn print(context: &mut Context, record: &Record<'_>, with_writes: bool) -> Resul
     let kind = match record.kind {
         RecordKind::Entry => "transaction",
         RecordKind::Close => "close",
+        RecordKind::Next => "next segment",
     };
     if context.output.is_json() {
         let mut object = json!({
