@@ -12,7 +12,7 @@ use storage::Value;
 use storage::iterator::{Cursor, Merge, VisibleRows};
 use storage::manifest::{Edit, TableMeta};
 use storage::table::{Table, TableBuilder, TableOptions};
-use storage::version::{Graveyard, Version};
+use storage::version::{Graveyard, Opened, Version};
 
 const ROWS: u64 = 1_000_000;
 
@@ -42,7 +42,7 @@ fn main() {
         let table = Table::open(&disk, &PathBuf::from(format!("{}", meta.number)));
         (meta.number, table.expect("it was just written"))
     };
-    let opened = added.iter().map(open).collect();
+    let opened = Opened { tables: added.iter().map(open).collect(), ..Opened::default() };
     let edit = Edit { added, ..Edit::default() };
     let version = Version::empty(Arc::new(Graveyard::default())).apply(&edit, opened);
     let cursors = || version.cursors(&KeyRange::all(), Timestamp::MAX);

@@ -111,7 +111,7 @@ fn read(path: &Path, keys: &[[u8; 16]]) -> Outcome<()> {
 fn scan(table: &Table, range: KeyRange, expected: usize) -> Outcome<()> {
     let (mut scan, mut count) = (table.scan(range), 0);
     while let Some(entry) = scan.next()? {
-        count += usize::from(entry.value != Value::Tombstone);
+        count += usize::from(!entry.value.is_tombstone());
     }
     assert_eq!(count, expected);
     Ok(())

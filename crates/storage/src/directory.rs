@@ -7,6 +7,7 @@
 //!    MANIFEST                 the live state: crate::manifest
 //!    wal/00000007.wal …       the log: crate::wal
 //!    tables/0000000012.table  sorted entries: crate::table
+//!    tables/0000000013.values large values that tables refer to: crate::values
 //!    *.tmp                    something that was being written; removed at the next open
 //! ```
 //!
@@ -35,13 +36,14 @@
 //! # Not here
 //! The wal's file names ([`crate::wal`]); what a manifest means ([`crate::manifest`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::checksum;
-use env::{Disk, LockGuard, OpenMode};
+use env::{Disk, File, LockGuard, OpenMode};
 
 use crate::manifest::{MANIFEST_NAME, Manifest, State, TableMeta};
 use crate::table::Table;
@@ -56,6 +58,7 @@ pub(crate) const WAL_FOLDER: &str = "wal";
 pub(crate) const TABLES_FOLDER: &str = "tables";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const TABLE_SUFFIX: &str = ".table";
+const VALUES_SUFFIX: &str = ".values";
 
 /// The random name that a database gets at birth, so that files of two databases are not mixed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +100,8 @@ pub enum FileName {
     TablesFolder,
     /// `0000000012.table`, in the folder of tables.
     Table(u64),
+    /// `0000000013.values`, in the folder of tables.
+    Values(u64),
     /// Something that was being written.
     Temporary,
 }
@@ -112,19 +117,81 @@ impl FileName {
             TABLES_FOLDER => Some(FileName::TablesFolder),
             _ => match name.strip_suffix(TEMPORARY_SUFFIX) {
                 Some(target) => FileName::parse(target).map(|_| FileName::Temporary),
-                None => {
-                    let number = name.strip_suffix(TABLE_SUFFIX)?.parse().ok()?;
+                None => [FileKind::Table, FileKind::Values].into_iter().find_map(|kind| {
+                    let number = name.strip_suffix(kind.suffix())?.parse().ok()?;
                     // "+7" and "7" are numbers, too, and not names that we make.
-                    (table_name(number) == name).then_some(FileName::Table(number))
-                }
+                    (FileId { kind, number }.name() == name).then_some(match kind {
+                        FileKind::Table => FileName::Table(number),
+                        FileKind::Values => FileName::Values(number),
+                    })
+                }),
             },
         }
     }
 }
 
+/// The kinds of files in the folder of tables, which are numbered together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Sorted entries.
+    Table,
+    /// Large values.
+    Values,
+}
+
+impl FileKind {
+    fn suffix(self) -> &'static str {
+        match self {
+            FileKind::Table => TABLE_SUFFIX,
+            FileKind::Values => VALUES_SUFFIX,
+        }
+    }
+}
+
+/// One of the files in the folder of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    /// What it is.
+    pub kind: FileKind,
+    /// The number in its name.
+    pub number: u64,
+}
+
+impl FileId {
+    /// Returns the id of a table.
+    pub fn table(number: u64) -> FileId {
+        FileId { kind: FileKind::Table, number }
+    }
+
+    /// Returns the id of a value file.
+    pub fn values(number: u64) -> FileId {
+        FileId { kind: FileKind::Values, number }
+    }
+
+    /// Returns the name of the file.
+    pub fn name(self) -> String {
+        format!("{:010}{}", self.number, self.kind.suffix())
+    }
+}
+
+/// A new, empty file in the folder of tables.
+pub struct NewFile {
+    /// The number in its name.
+    pub number: u64,
+    /// The file.
+    pub file: Box<dyn File>,
+    /// Its path, for error messages.
+    pub path: PathBuf,
+}
+
 /// Returns the file name of a table.
 pub fn table_name(number: u64) -> String {
-    format!("{number:010}{TABLE_SUFFIX}")
+    FileId::table(number).name()
+}
+
+/// Returns the file name of a value file.
+pub fn values_name(number: u64) -> String {
+    FileId::values(number).name()
 }
 
 /// A database directory that this process has locked.
@@ -282,8 +349,8 @@ impl Directory {
         Ok(table)
     }
 
-    /// Returns the paths of files that a crash or a failed removal has left: tables that the state
-    /// does not name, and temporary files. They can be removed; what has no name that we make is
+    /// Returns the paths of files that a crash or a failed removal has left: tables and value files
+    /// that the state does not name, and temporary files. They can be removed; what has no name that we make is
     /// not among them.
     ///
     /// # Errors
@@ -296,20 +363,26 @@ impl Directory {
                 orphans.push(self.path.join(name));
             }
         }
-        let mut missing = state.tables.clone();
+        let mut missing: BTreeSet<FileId> = state.files().collect();
         for name in list(&*self.disk, &self.tables_path())? {
             match FileName::parse(&name) {
-                Some(FileName::Table(number)) if missing.remove(&number).is_some() => {}
-                Some(FileName::Table(_) | FileName::Temporary) => {
+                Some(FileName::Table(number)) if missing.remove(&FileId::table(number)) => {}
+                Some(FileName::Values(number)) if missing.remove(&FileId::values(number)) => {}
+                Some(FileName::Table(_) | FileName::Values(_) | FileName::Temporary) => {
                     orphans.push(self.tables_path().join(name));
                 }
                 _ => {}
             }
         }
-        match missing.first_key_value() {
-            Some((&number, _)) => {
-                let what = "the manifest names this table, and the file is missing";
-                Err(Error::damaged(&self.table_path(number), 0, what))
+        match missing.first() {
+            Some(&file) => {
+                let what = match file.kind {
+                    FileKind::Table => "the manifest names this table, and the file is missing",
+                    FileKind::Values => {
+                        "the manifest names this value file, and the file is missing"
+                    }
+                };
+                Err(Error::damaged(&self.tables_path().join(file.name()), 0, what))
             }
             None => Ok(orphans),
         }
@@ -371,7 +444,7 @@ fn check_is_free(disk: &dyn Disk, path: &Path) -> Result<()> {
                     return Err(not_a_database(path, what));
                 }
             }
-            Some(FileName::Table(_)) => {
+            Some(FileName::Table(_) | FileName::Values(_)) => {
                 return Err(not_a_database(path, format!("a file {name} is in it")));
             }
             Some(_) => {}
@@ -398,7 +471,7 @@ pub(crate) fn lock(disk: &dyn Disk, path: &Path, owner: &str) -> Result<Box<dyn 
     }
 }
 
-/// Gives a table, which never changes, a second name, or copies it where that is not possible.
+/// Gives a file that never changes a second name, or copies it where that is not possible.
 pub(crate) fn link_or_copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     match disk.hard_link(from, to) {
         Err(error)

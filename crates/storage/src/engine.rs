@@ -86,7 +86,7 @@ pub use memory::MemoryOptions;
 pub use read::{ReadPin, Rows, Visit};
 pub use recovery::Recovery;
 pub(crate) use recovery::each_write;
-pub use stats::{EngineStats, LevelStats};
+pub use stats::{EngineStats, LevelStats, ValueStats};
 pub use verify::Verified;
 
 use compact::Compactions;

@@ -8,6 +8,7 @@ pub use crate::batch::fuzz_batch as batch;
 pub use crate::directory::fuzz_format as format;
 pub use crate::manifest::fuzz_manifest as manifest;
 pub use crate::table::fuzzing::{table_block, table_open};
+pub use crate::values::fuzzing::values_file;
 pub use crate::wal::fuzzing::wal_record;
 
 #[cfg(test)]
@@ -23,7 +24,8 @@ mod tests {
     use crate::batch::encode_batch;
     use crate::directory::{CreateMode, Directory};
     use crate::manifest::{Edit, TableMeta};
-    use crate::table::{TableBuilder, TableOptions};
+    use crate::table::{Compression, TableBuilder, TableOptions};
+    use crate::values::ValuesBuilder;
     use crate::wal::{Recovered, Wal, WalOptions, segment_name};
 
     const SEED: u64 = 20_231;
@@ -63,8 +65,20 @@ mod tests {
         let paths = [path, root.join("MANIFEST"), root.join("FORMAT")];
         let mut files = Vec::from(paths.map(|path| disk.read_file(path).unwrap()));
         files.push(valid_batch());
+        files.push(valid_values());
         files.push(valid_records());
         files
+    }
+
+    fn valid_values() -> Vec<u8> {
+        let (disk, path) = (SimDisk::new(), Path::new("values"));
+        let file = disk.open(path, OpenMode::CreateNew).unwrap();
+        let mut builder = ValuesBuilder::new(file, path, 1, Compression::Lz4);
+        for number in 0..5 {
+            builder.add(b"key", &[number; 60]).unwrap();
+        }
+        builder.finish().unwrap();
+        disk.read_file(path).unwrap()
     }
 
     fn valid_batch() -> Vec<u8> {
@@ -105,6 +119,7 @@ mod tests {
         format(bytes);
         batch(bytes);
         wal_record(bytes);
+        values_file(bytes);
     }
 
     #[test]

@@ -19,13 +19,14 @@ pub mod repair;
 pub mod row_cache;
 pub mod sync;
 pub mod table;
+pub mod values;
 pub mod version;
 pub mod wal;
 
 pub use cache::CacheStats;
 pub use engine::{
     BulkTables, BulkWriter, Checkpoint, Compacted, Engine, EngineOptions, EngineStats, LevelStats,
-    MemoryOptions, ReadPin, Recovery, Rows, Verified, Visit,
+    MemoryOptions, ReadPin, Recovery, Rows, ValueStats, Verified, Visit,
 };
 pub use error::{Error, Result};
-pub use value::Value;
+pub use value::{Stored, Value};

@@ -9,6 +9,7 @@
 //!
 //!  body    | database id, 16 bytes | checkpoint ts | log start | log index | next file number |
 //!          | gc watermark ts | last ts | count of trees | trees … | count of tables | tables … |
+//!          | count of value files | value files … |
 //!
 //!  tree    | number | style: 0 leveled, 1 tiered |
 //!
@@ -16,11 +17,15 @@
 //!          | oldest ts | newest ts | first key | last key |      only with bounds
 //!          | tree | run | distinct keys | raw bytes |
 //!          | has its timestamp here: 0 or 1 | timestamp |        only with 1
+//!          | count of uses | value file | values | bytes of records | …
+//!
+//!  values  | number | bytes | values | bytes of values |
 //! ```
 //!
-//! All numbers of the body are varints, keys are length-prefixed bytes, trees and tables stand in
-//! rising order of their numbers. Format 1 had no trees and no last two lines of a table: its only
-//! table was the checkpoint of everything, which is read as a run of level 0 of tree 0.
+//! All numbers of the body are varints, keys are length-prefixed bytes, trees, tables and value files
+//! stand in rising order of their numbers, and so do the uses of a table. Format 1 had no trees and
+//! no last three lines of a table: its only table was the checkpoint of everything, which is read as
+//! a run of level 0 of tree 0. Format 2 had neither value files nor uses of them.
 //!
 //! # Rewritten whole, switched by a rename
 //! Each edit writes the whole new state to `MANIFEST.tmp`, syncs it, renames it over `MANIFEST` and
@@ -44,12 +49,13 @@
 //! * A table is named only after its file and its folder are durable: see [`Manifest::apply`].
 //! * Timestamps, the log start and the next file number never fall; no number is used twice.
 //! * Each table is of tree 0 or of a tree that is listed.
+//! * A value file is listed if and only if a table uses it.
 //!
 //! # Not here
 //! Removal of files that are no longer named ([`crate::directory`] lists them); which tables a
 //! level may hold (the tree's business).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,8 +64,9 @@ use base::{Timestamp, checksum, text};
 use bytes::Bytes;
 use env::{Disk, OpenMode};
 
-use crate::directory::{DatabaseId, Replacement};
+use crate::directory::{DatabaseId, FileId, Replacement};
 use crate::table::{Table, TableBounds, TableSummary};
+use crate::values::{ValueUse, ValuesMeta};
 use crate::version::{LEVELS, Style, TreeId};
 use crate::{Error, Result};
 
@@ -67,7 +74,7 @@ use crate::{Error, Result};
 pub const MANIFEST_NAME: &str = "MANIFEST";
 
 /// The version of the format that is written, and the newest that is read.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"\x89HOLMM\r\n";
 
@@ -98,11 +105,13 @@ pub struct TableMeta {
     pub run: u64,
     /// Number of distinct user keys: what `entries` has more are old versions.
     pub distinct_keys: u64,
-    /// Bytes of keys and values, before compression.
+    /// Bytes of keys, and of the values that lie in the table, before compression.
     pub raw_bytes: u64,
     /// The commit timestamp of all its entries, if they were written with timestamp zero, before
     /// that one was known: so is what a bulk load brings.
     pub ts_override: Option<Timestamp>,
+    /// What of it lies in value files, in the order of their numbers.
+    pub values: Vec<ValueUse>,
 }
 
 impl TableMeta {
@@ -121,6 +130,7 @@ impl TableMeta {
             distinct_keys: properties.distinct_keys,
             raw_bytes: properties.key_bytes + properties.value_bytes,
             ts_override: None,
+            values: properties.values.clone(),
         }
     }
 
@@ -144,6 +154,11 @@ impl TableMeta {
     /// what a compaction to the bottom leaves out once the watermark has passed the table.
     pub fn garbage_entries(&self) -> u64 {
         self.entries.saturating_sub(self.distinct_keys).saturating_add(self.tombstones)
+    }
+
+    /// Returns how many bytes of value files the table refers to.
+    pub fn apart_bytes(&self) -> u64 {
+        self.values.iter().map(|of| of.bytes).sum()
     }
 
     /// Returns the newest timestamp; zero if there are no entries.
@@ -209,6 +224,8 @@ impl TableMeta {
 pub struct State {
     /// The live tables by number.
     pub tables: BTreeMap<u64, TableMeta>,
+    /// The value files that they refer to, by number.
+    pub values: BTreeMap<u64, ValuesMeta>,
     /// The trees beside the leveled tree 0, and how each is compacted.
     pub styles: BTreeMap<TreeId, Style>,
     /// All commits up to this one are in tables.
@@ -229,6 +246,7 @@ impl Default for State {
     fn default() -> State {
         State {
             tables: BTreeMap::new(),
+            values: BTreeMap::new(),
             styles: BTreeMap::new(),
             checkpoint_ts: Timestamp::ZERO,
             log_start: 0,
@@ -248,6 +266,9 @@ pub struct Edit {
     pub added: Vec<TableMeta>,
     /// Numbers of tables that are no longer live. One that is added, too, only changes its place.
     pub removed: Vec<u64>,
+    /// Value files that added tables refer to. Those that no table refers to any more are no longer
+    /// live by themselves.
+    pub added_values: Vec<ValuesMeta>,
     /// Trees that come to be, or change their style.
     pub styles: Vec<(TreeId, Style)>,
     /// See [`State::checkpoint_ts`].
@@ -264,12 +285,20 @@ pub struct Edit {
     pub last_ts: Option<Timestamp>,
 }
 
+impl Edit {
+    /// Returns the files that come to be with the edit; a table that only moves is among them.
+    pub fn added_files(&self) -> impl Iterator<Item = FileId> {
+        let tables = self.added.iter().map(|meta| FileId::table(meta.number));
+        tables.chain(self.added_values.iter().map(|meta| FileId::values(meta.number)))
+    }
+}
+
 impl State {
     /// Changes the state.
     ///
     /// # Panics
     /// If the edit removes a table that is not live, adds one that is, or takes anything back that
-    /// only rises.
+    /// only rises; if a table refers to a value file that is not there.
     pub fn apply(&mut self, edit: &Edit) {
         self.styles.extend(edit.styles.iter().copied());
         for number in &edit.removed {
@@ -286,6 +315,15 @@ impl State {
             let old = self.tables.insert(table.number, table.clone());
             assert!(old.is_none(), "an edit adds table {}, which is live", table.number);
         }
+        for values in &edit.added_values {
+            self.next_file_number = self.next_file_number.max(values.number.saturating_add(1));
+            let old = self.values.insert(values.number, *values);
+            assert!(old.is_none(), "an edit adds value file {}, which is live", values.number);
+        }
+        let used = self.used_values();
+        self.values.retain(|number, _| used.contains(number));
+        let is_there = used.iter().all(|number| self.values.contains_key(number));
+        assert!(is_there, "an edit leaves a table without its value file");
         raise(&mut self.checkpoint_ts, edit.checkpoint_ts, "the checkpoint timestamp");
         raise(&mut self.log_start, edit.log_start, "the log start");
         raise(&mut self.log_index, edit.log_index, "the log index");
@@ -296,11 +334,37 @@ impl State {
         debug_assert_eq!(self.check_invariants(), Ok(()));
     }
 
+    /// Returns the numbers of the value files that tables refer to.
+    fn used_values(&self) -> BTreeSet<u64> {
+        self.tables.values().flat_map(|table| &table.values).map(|of| of.file).collect()
+    }
+
+    /// Returns the files of all tables and values.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        let tables = self.tables.keys().copied().map(FileId::table);
+        tables.chain(self.values.keys().copied().map(FileId::values))
+    }
+
     /// Checks what must always hold.
     ///
     /// # Errors
     /// A sentence that says what does not.
     pub fn check_invariants(&self) -> std::result::Result<(), String> {
+        let used = self.used_values();
+        if let Some(number) = used.iter().find(|number| !self.values.contains_key(number)) {
+            return Err(format!("a table refers to value file {number}, which is not listed"));
+        }
+        for (&number, values) in &self.values {
+            if number != values.number || number >= self.next_file_number {
+                return Err(format!(
+                    "value file {number} is listed as {}, below file {}",
+                    values.number, self.next_file_number
+                ));
+            }
+            if !used.contains(&number) || self.tables.contains_key(&number) {
+                return Err(format!("value file {number} is used by no table, or is one"));
+            }
+        }
         for (&number, table) in &self.tables {
             if number != table.number || number >= self.next_file_number {
                 return Err(format!(
@@ -371,6 +435,13 @@ impl State {
             }
             if let Some(ts) = table.ts_override {
                 codec::put_varint(&mut body, ts.raw());
+            }
+            ValueUse::encode_all(&table.values, &mut body);
+        }
+        codec::put_varint(&mut body, self.values.len() as u64);
+        for ValuesMeta { number, bytes, values, value_bytes } in self.values.values() {
+            for number in [number, bytes, values, value_bytes] {
+                codec::put_varint(&mut body, *number);
             }
         }
         let mut out = MAGIC.to_vec();
@@ -550,6 +621,7 @@ fn decode_body(
     let id = DatabaseId(*reader.take(16)?.first_chunk().ok_or(Truncated)?);
     let mut state = State {
         tables: BTreeMap::new(),
+        values: BTreeMap::new(),
         styles: BTreeMap::new(),
         checkpoint_ts: Timestamp::from_raw(reader.varint()?),
         log_start: reader.varint()?,
@@ -579,6 +651,19 @@ fn decode_body(
             return Err(Truncated);
         }
         state.tables.insert(table.number, table);
+    }
+    let values = if version < 3 { 0 } else { reader.varint()? };
+    for _ in 0..values {
+        let values = ValuesMeta {
+            number: reader.varint()?,
+            bytes: reader.varint()?,
+            values: reader.varint()?,
+            value_bytes: reader.varint()?,
+        };
+        if state.values.last_key_value().is_some_and(|(&last, _)| last >= values.number) {
+            return Err(Truncated);
+        }
+        state.values.insert(values.number, values);
     }
     Ok((state, id))
 }
@@ -615,6 +700,9 @@ fn decode_table(
     table.raw_bytes = reader.varint()?;
     if decode_flag(reader)? {
         table.ts_override = Some(Timestamp::from_raw(reader.varint()?));
+    }
+    if version >= 3 {
+        table.values = ValueUse::decode_all(reader)?;
     }
     Ok(table)
 }

@@ -9,6 +9,8 @@
 //!   table    [block][block][ ✗ ][block]      its whole blocks become a new table in the same
 //!                                            place; the keys between them may be lost, or go
 //!                                            back to older values
+//!   values   [value][ ✗ ][value]             tables that refer to it are written anew, without the
+//!                                            damaged values; the whole ones go to a new file
 //!   log      [record][record][ ✗ ][record]   up to the damage it becomes tables of level 0; later
 //!                                            records are not kept, they may rest on what is lost
 //!   MANIFEST ✗                               all tables that are there, and the whole log, are
@@ -43,6 +45,7 @@ mod copies;
 mod log;
 mod merge;
 mod tables;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,13 +53,14 @@ use std::sync::Arc;
 use base::Timestamp;
 use env::{Disk, LockGuard};
 
-use crate::directory::{self, DatabaseId, Directory, TABLES_FOLDER, WAL_FOLDER};
+use crate::directory::{self, DatabaseId, Directory, FileKind, TABLES_FOLDER, WAL_FOLDER};
 use crate::error::{Error, Result};
-use crate::manifest::{Edit, Manifest, State};
+use crate::manifest::{Manifest, State};
 use crate::wal::{self, Lsn};
 
 use log::Log;
 use tables::{NewTables, Tables};
+use values::Values;
 
 /// What is wrong, and what a repair keeps and loses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,6 +156,7 @@ struct Salvage {
     id: DatabaseId,
     format_is_damaged: bool,
     tables: Tables,
+    values: Values,
     log: Log,
 }
 
@@ -172,26 +177,31 @@ impl Salvage {
         };
         let folder = path.join(TABLES_FOLDER);
         let wal_folder = path.join(WAL_FOLDER);
-        let (tables, log) = match manifest {
+        let (tables, values, log) = match manifest {
             Some((state, _)) => {
                 plan.last_ts = state.last_ts;
                 let (start, index) = (Lsn(state.log_start), state.log_index);
-                let tables = Tables::named(&**disk, &folder, state, &mut plan)?;
-                (tables, Log::read(&**disk, wal_folder, id, start, index, &mut plan)?)
+                let named = state.values.iter().map(|(&number, &meta)| (number, Some(meta)));
+                let values = Values::read(&**disk, &folder, named, &mut plan)?;
+                let tables = Tables::named(&**disk, &folder, state, &values, &mut plan)?;
+                (tables, values, Log::read(&**disk, wal_folder, id, start, index, &mut plan)?)
             }
             None => {
                 let start = wal::oldest_position(&**disk, &wal_folder)?;
-                let tables = Tables::all(&**disk, &folder, &mut plan)?;
+                let there = tables::numbers(&**disk, &folder, FileKind::Values)?;
+                let there = there.into_iter().map(|number| (number, None));
+                let values = Values::read(&**disk, &folder, there, &mut plan)?;
+                let tables = Tables::all(&**disk, &folder, &values, &mut plan)?;
                 let log = Log::read(&**disk, wal_folder, id, start, 0, &mut plan)?;
                 plan.losses.push(format!(
                     "the manifest: the database is put together from the tables that are there \
                      and the log; the past before timestamp {} cannot be read any more",
                     plan.last_ts
                 ));
-                (tables, log)
+                (tables, values, log)
             }
         };
-        Ok(Salvage { plan, id, format_is_damaged, tables, log })
+        Ok(Salvage { plan, id, format_is_damaged, tables, values, log })
     }
 
     /// Steps 2 to 4 of the module's header.
@@ -200,14 +210,16 @@ impl Salvage {
         let mut new = NewTables::new(&**disk, path.join(TABLES_FOLDER), &self.tables)?;
         let (mut state, mut edit) = match &self.tables {
             Tables::Named { state, broken, lost } => {
-                let mut edit = tables::rewrite(&mut new, broken)?;
+                let mut edit = tables::rewrite(&mut new, broken, &self.values)?;
                 edit.removed.extend(lost);
                 // What the lost parts held of the past is not known.
                 let floor = last_ts.max(state.gc_watermark);
                 edit.gc_watermark = (!edit.removed.is_empty()).then_some(floor);
                 let shape = tables::shape_of(state);
                 let watermark = state.gc_watermark;
-                edit.added.extend(self.log.write(&mut new, &shape, watermark, limits)?);
+                let of_log = self.log.write(&mut new, &shape, watermark, limits)?;
+                edit.added.extend(of_log.added);
+                edit.added_values.extend(of_log.added_values);
                 (state.clone(), edit)
             }
             Tables::All(tables) => {
@@ -215,10 +227,16 @@ impl Salvage {
                 // in tables only: no level of its own would be right for the log.
                 let none = tables::shape_of(&State::default());
                 let of_log = self.log.write(&mut new, &none, Timestamp::ZERO, limits)?;
-                let all: Vec<_> = tables.iter().chain(&of_log).cloned().collect();
-                let added = merge::into_one_run(&mut new, &all, last_ts, limits)?;
-                let gc_watermark = Some(last_ts);
-                (State::default(), Edit { added, gc_watermark, ..Edit::default() })
+                let all: Vec<_> = tables.iter().chain(&of_log.added).cloned().collect();
+                let folder = path.join(TABLES_FOLDER);
+                let new_values = of_log.added_values.iter().map(|meta| (meta.number, Some(*meta)));
+                // Read again, for those of the log to be among them. What is damaged was noted.
+                let numbers = self.values.numbers().map(|number| (number, None));
+                let numbers = numbers.chain(new_values);
+                let values = Values::read(&**disk, &folder, numbers, &mut RepairPlan::default())?;
+                let mut edit = merge::into_one_run(&mut new, &all, &values, last_ts, limits)?;
+                edit.gc_watermark = Some(last_ts);
+                (State::default(), edit)
             }
         };
         new.sync_names()?;

@@ -671,6 +671,7 @@ fn random_layout(seed: u64) -> Options {
         l0_runs_max: pick(&[1, 2, 5]) as usize,
         l0_pieces: pick(&[1, 3, 8]),
         garbage_percent: pick(&[5, 25, 90]),
+        values_garbage_percent: pick(&[10, 50, 90]),
         grandparent_tables_max: pick(&[1, 10]),
         ..CompactionOptions::for_flush_bytes(memtable)
     };
@@ -685,6 +686,11 @@ fn random_layout(seed: u64) -> Options {
             1 => Compression::Lz4,
             _ => Compression::Zstd,
         },
+        separate_from: match pick(&[0, 1, 10, 30, 60]) {
+            0 => None,
+            from => Some(from as usize),
+        },
+        value_file_bytes: pick(&[1, 200, 2_000, 1 << 20]),
         ..TableOptions::default()
     };
     Options::new()

@@ -28,7 +28,13 @@ pub(crate) fn tiny() -> Options {
         .segment_bytes(8 << 10, 16 << 10)
         .log_bytes(24 << 10)
         .compaction(CompactionOptions::for_flush_bytes(4 << 10))
-        .table(TableOptions { block_bytes: 512, restart_interval: 4, ..TableOptions::default() })
+        .table(TableOptions {
+            block_bytes: 512,
+            restart_interval: 4,
+            separate_from: Some(40),
+            value_file_bytes: 3 << 10,
+            ..TableOptions::default()
+        })
         .retention(Duration::from_millis(60))
         .buffered(Duration::from_millis(1), 6 << 10)
 }

@@ -18,7 +18,7 @@
 
 use base::Timestamp;
 
-use crate::Value;
+use crate::Stored;
 
 /// What becomes of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +48,11 @@ impl Rule {
     /// Judges a version, which comes after all others that were judged. `has_older_beneath` is
     /// asked at most once per key, and in order of the keys.
     #[inline]
-    pub fn judge(
+    pub fn judge<'v>(
         &mut self,
         key: &[u8],
         ts: Timestamp,
-        value: Value<'_>,
+        value: impl Into<Stored<'v>>,
         has_older_beneath: impl FnOnce(&[u8]) -> bool,
     ) -> Fate {
         if self.is_first || key != &self.key[..] {
@@ -68,8 +68,8 @@ impl Rule {
             return Fate::Drop;
         }
         self.is_shadowed = true;
-        match value {
-            Value::Tombstone if !has_older_beneath(key) => Fate::Drop,
+        match value.into() {
+            Stored::Tombstone if !has_older_beneath(key) => Fate::Drop,
             _ => Fate::Keep,
         }
     }

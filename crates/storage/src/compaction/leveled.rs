@@ -13,6 +13,10 @@ use crate::version::LEVELS;
 /// only to be rewritten.
 const MULTIPLIER_MIN: f64 = 4.0;
 
+/// A column is compacted, whatever its share, once it refers to so many times what is to be written:
+/// that adds a sixteenth to what its values cost, and finds the values that they replace.
+const APART_SHARE: u64 = 16;
+
 /// How large each level should be at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sizes {
@@ -50,6 +54,8 @@ pub(crate) fn sizes(tree: &TreeShape, options: &CompactionOptions) -> Sizes {
 struct Column {
     tables: Vec<Arc<TableMeta>>,
     bytes: u64,
+    /// How much of value files they refer to.
+    apart_bytes: u64,
     runs: usize,
     /// Length of what they overlap in the base level.
     base_bytes: u64,
@@ -76,6 +82,7 @@ fn columns(tree: &TreeShape, base: usize) -> Vec<Column> {
         runs.dedup();
         Column {
             bytes: tables.iter().map(|table| table.bytes).sum(),
+            apart_bytes: tables.iter().map(|table| table.apart_bytes()).sum(),
             runs: runs.len(),
             base_bytes: overlap_bytes(tree, base, &keys_of(&tables)),
             tables,
@@ -97,6 +104,11 @@ fn overlap_bytes(tree: &TreeShape, level: usize, keys: &(Bytes, Bytes)) -> u64 {
 
 /// Returns how far a column is over its share of what lies beneath.
 fn share_of(column: &Column, options: &CompactionOptions) -> f64 {
+    // What it refers to pays for the merge, and only that tells which values are garbage.
+    let cost = APART_SHARE * (column.bytes + column.base_bytes);
+    if column.apart_bytes > 0 && column.apart_bytes >= cost {
+        return column.apart_bytes as f64 / cost.max(1) as f64;
+    }
     if column.base_bytes == 0 {
         // Nothing to rewrite: it goes down for free. What is tiny waits to become one with others,
         // lest the level be full of tiny tables.

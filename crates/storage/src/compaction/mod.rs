@@ -42,6 +42,10 @@
 //!   bottom rewritten in place, whether anybody writes or not.
 //! * A tombstone that comes to where nothing older of its key can lie beneath is dropped: in any
 //!   compaction, and in the flush already.
+//! * Value files are kept below a share of garbage in all of them together
+//!   ([`CompactionOptions::values_garbage_percent`]). Beyond it the worst of them are *worn*: a merge
+//!   takes along what is live in them, and tables that refer to them are rewritten for that alone if
+//!   nothing else comes along. A file that nothing refers to goes by itself.
 //! * What stays in upper levels longer than [`CompactionOptions::age_ms`] goes down, so long as
 //!   that is not out of proportion to what it may free.
 //!
@@ -60,6 +64,7 @@ mod picker;
 mod run;
 mod shape;
 mod tiered;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -70,8 +75,8 @@ use base::KeyRange;
 use bytes::Bytes;
 
 pub use picker::{END_OF_TIME_MS, bulk_level, debt_bytes, flush_plan, pick};
-pub use run::{Done, Failed, NewTable, PROGRESS_BYTES, Progress, RunOptions, run, write};
-pub use shape::{InProgress, Shape, TreeShape};
+pub use run::{Done, Failed, PROGRESS_BYTES, Progress, RunOptions, run, write};
+pub use shape::{InProgress, Shape, TreeShape, ValuesShape};
 
 use crate::manifest::{Edit, TableMeta};
 use crate::version::TreeId;
@@ -98,6 +103,9 @@ pub struct CompactionOptions {
     /// A table that the watermark has passed is compacted for its garbage alone when this share of
     /// its entries is that.
     pub garbage_percent: u64,
+    /// When this share of all value files is garbage, what is live in the worst of them is written to
+    /// others, for them to go.
+    pub values_garbage_percent: u64,
     /// What is in upper levels longer than this goes down.
     pub age_ms: u64,
     /// An output table ends when it overlaps this many times `table_bytes` of the level below its
@@ -122,6 +130,7 @@ impl CompactionOptions {
             l0_runs_max: 10,
             l0_pieces: 8,
             garbage_percent: 25,
+            values_garbage_percent: 50,
             age_ms: 10 * 60 * 1000,
             grandparent_tables_max: 10,
             tiered_runs_max: 8,
@@ -196,6 +205,8 @@ pub struct Plan {
     pub grandparents: Vec<(Bytes, u64)>,
     /// How much of these an output may overlap.
     pub grandparent_bytes_max: u64,
+    /// Value files that are mostly garbage: what lies in them is written to others.
+    pub worn: Vec<u64>,
     /// True if the output is the oldest there is: worth compressing harder.
     pub is_coldest: bool,
 }

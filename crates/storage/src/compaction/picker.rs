@@ -11,7 +11,7 @@ use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
 use super::{
-    Choice, CompactionOptions, InProgress, Plan, Reason, Shape, TreeShape, leveled, tiered,
+    Choice, CompactionOptions, InProgress, Plan, Reason, Shape, TreeShape, leveled, tiered, values,
 };
 use crate::manifest::TableMeta;
 use crate::version::{LEVELS, Style, TreeId};
@@ -35,7 +35,10 @@ pub fn pick(
     watermark: Timestamp,
     now_ms: u64,
 ) -> Choice {
-    let views = || shape.trees.iter().map(|tree| View { tree, options, busy, watermark, now_ms });
+    let worn = values::worn(&shape.values, options, now_ms);
+    let worn = &worn[..];
+    let view = |tree| View { tree, options, busy, watermark, now_ms, worn };
+    let views = || shape.trees.iter().map(view);
     let mut best: Option<Scored> = None;
     for view in views() {
         let found = match view.tree.style {
@@ -49,6 +52,9 @@ pub fn pick(
         }
     }
     if let Some((_, choice)) = best {
+        return choice;
+    }
+    if let Some(choice) = values::rewrite(views()) {
         return choice;
     }
     let found = views().find_map(|view| match view.tree.style {
@@ -65,7 +71,7 @@ pub fn debt_bytes(shape: &Shape, options: &CompactionOptions) -> u64 {
         Style::Leveled => leveled::debt_bytes(tree, options),
         Style::Tiered => tiered::debt_bytes(tree, options),
     };
-    shape.trees.iter().map(debt_of).sum()
+    shape.trees.iter().map(debt_of).sum::<u64>() + values::debt_bytes(&shape.values, options)
 }
 
 /// Returns the plan of a flush of what a memtable holds of a tree, into a run with a number above
@@ -93,6 +99,7 @@ pub fn flush_plan(shape: &Shape, tree: TreeId, run: u64, options: &CompactionOpt
         },
         grandparents: Vec::new(),
         grandparent_bytes_max: u64::MAX,
+        worn: Vec::new(),
         is_coldest: false,
     }
 }
@@ -138,6 +145,8 @@ pub(crate) struct View<'a> {
     pub(crate) busy: &'a InProgress,
     pub(crate) watermark: Timestamp,
     pub(crate) now_ms: u64,
+    /// The value files that are worn.
+    pub(crate) worn: &'a [u64],
 }
 
 /// Tables that go, and where to.
@@ -204,6 +213,7 @@ impl View<'_> {
             cut_keys: Vec::new(),
             grandparents,
             grandparent_bytes_max: self.options.grandparent_tables_max * self.options.table_bytes,
+            worn: self.worn.to_vec(),
             is_coldest,
         };
         self.busy.allows(&plan).then_some(plan)

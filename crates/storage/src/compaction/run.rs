@@ -1,34 +1,23 @@
 //! Carries out a plan: reads the inputs in order, leaves the garbage out, writes the outputs.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use base::{KeyRange, Timestamp};
-use bytes::Bytes;
-use env::File;
 
 use super::Plan;
 use super::garbage::{Fate, Rule};
-use crate::Error;
+use crate::directory::{FileId, FileKind, NewFile};
 use crate::iterator::{Cursor, Merge, RunCursor};
 use crate::manifest::{Edit, TableMeta};
 use crate::table::{TableBuilder, TableOptions, TableSummary};
-use crate::version::{LiveTable, Run, Version, arrange};
+use crate::values::{ValueHandle, ValueWriter, ValuesMeta};
+use crate::version::{LiveTable, Run, ValueFiles, Version, arrange};
+use crate::{Error, Stored};
+use base::{KeyRange, Timestamp};
+use bytes::Bytes;
 
 /// Progress is told after so many bytes: often enough to stop within some milliseconds, seldom
 /// enough not to show.
 pub const PROGRESS_BYTES: u64 = 256 << 10;
-
-/// A file for an output.
-pub struct NewTable {
-    /// The number in its name.
-    pub number: u64,
-    /// The empty file.
-    pub file: Box<dyn File>,
-    /// Its path, for error messages.
-    pub path: PathBuf,
-}
 
 /// What a run needs to know beside its plan.
 #[derive(Debug, Clone)]
@@ -46,9 +35,10 @@ pub struct RunOptions {
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Bytes of keys and values that were looked at.
+    /// Bytes of keys and values that were looked at; of values that lie apart only those that were
+    /// written elsewhere.
     pub read_bytes: u64,
-    /// Bytes in the output files.
+    /// Bytes in the output files, tables and values.
     pub written_bytes: u64,
 }
 
@@ -64,6 +54,8 @@ pub struct Done {
     pub entries_read: u64,
     /// Versions that were kept.
     pub entries_written: u64,
+    /// Bytes of values that were taken out of worn files.
+    pub moved_value_bytes: u64,
 }
 
 /// What a run leaves that did not come to its end.
@@ -71,13 +63,13 @@ pub struct Done {
 pub struct Failed {
     /// Why; `None` if it was told to stop.
     pub error: Option<Error>,
-    /// The numbers of all files that it had made: they can be removed.
-    pub created: Vec<u64>,
+    /// All files that it had made: they can be removed.
+    pub created: Vec<FileId>,
 }
 
 /// Merges the tables of a plan.
 ///
-/// `create` makes a file for each output; `progress` is called now and then, may take its time,
+/// `create` makes a file for each output, tables and values; `progress` is called now and then, may take its time,
 /// and can stop the run.
 ///
 /// # Errors
@@ -89,7 +81,7 @@ pub fn run(
     plan: &Plan,
     version: &Version,
     options: &RunOptions,
-    create: impl FnMut() -> crate::Result<NewTable>,
+    create: impl FnMut(FileKind) -> crate::Result<NewFile>,
     progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Done, Failed> {
     let tree = version.tree(plan.tree).expect("the tree of a plan is in the version");
@@ -101,18 +93,30 @@ pub fn run(
     let inputs: Vec<Arc<LiveTable>> = plan.inputs.iter().map(find).collect();
     let runs = arrange(inputs, |table| &table.meta).into_iter().flatten();
     let cursors = runs.map(|tables| RunCursor::new(Run::new(tables))).collect();
-    write(plan, Merge::new(cursors), options, create, progress)
+    write_from(plan, Merge::new(cursors), version.values(), options, create, progress)
 }
 
-/// Writes the versions of a cursor as the outputs of a plan: how [`run`] ends, and a flush.
+/// Writes the versions of a cursor, none of whose values lies apart, as the outputs of a plan: a
+/// flush.
 ///
 /// # Errors
 /// As [`run`].
 pub fn write(
     plan: &Plan,
-    mut cursor: impl Cursor,
+    cursor: impl Cursor,
     options: &RunOptions,
-    create: impl FnMut() -> crate::Result<NewTable>,
+    create: impl FnMut(FileKind) -> crate::Result<NewFile>,
+    progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Done, Failed> {
+    write_from(plan, cursor, &ValueFiles::default(), options, create, progress)
+}
+
+fn write_from(
+    plan: &Plan,
+    mut cursor: impl Cursor,
+    values: &ValueFiles,
+    options: &RunOptions,
+    create: impl FnMut(FileKind) -> crate::Result<NewFile>,
     progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Done, Failed> {
     let table = match &options.coldest_table {
@@ -124,6 +128,9 @@ pub fn write(
         options: table,
         create,
         progress,
+        values,
+        apart: ValueWriter::new(table.clone()),
+        moved_value_bytes: 0,
         rule: Rule::new(options.watermark),
         builder: None,
         progress_bytes: options.progress_bytes,
@@ -145,16 +152,19 @@ pub fn write(
     for range in &plan.ranges {
         written = written.and_then(|()| writer.write_range(&mut cursor, range));
     }
-    match written.and_then(|()| writer.finish_table()) {
-        Ok(()) => Ok(Done {
+    let finished = written.and_then(|()| writer.finish());
+    match finished {
+        Ok(added_values) => Ok(Done {
             edit: Edit {
                 removed: plan.inputs.iter().map(|table| table.number).collect(),
                 added: writer.added,
+                added_values,
                 ..Edit::default()
             },
             progress: writer.now,
             entries_read: writer.entries_read,
             entries_written: writer.entries_written,
+            moved_value_bytes: writer.moved_value_bytes,
         }),
         Err(stop) => Err(Failed {
             error: match stop {
@@ -184,9 +194,13 @@ struct Writer<'a, F, P> {
     create: F,
     progress: P,
     progress_bytes: u64,
+    /// Where values lie that are moved, and where they go.
+    values: &'a ValueFiles,
+    apart: ValueWriter,
+    moved_value_bytes: u64,
     rule: Rule,
     builder: Option<(u64, TableBuilder)>,
-    created: Vec<u64>,
+    created: Vec<FileId>,
     added: Vec<TableMeta>,
     told: Progress,
     now: Progress,
@@ -207,7 +221,7 @@ struct Writer<'a, F, P> {
 
 impl<F, P> Writer<'_, F, P>
 where
-    F: FnMut() -> crate::Result<NewTable>,
+    F: FnMut(FileKind) -> crate::Result<NewFile>,
     P: FnMut(Progress) -> ControlFlow<()>,
 {
     fn write_range(&mut self, cursor: &mut impl Cursor, range: &KeyRange) -> Result<(), Stop> {
@@ -219,9 +233,9 @@ where
             if range.end.as_ref().is_some_and(|end| entry.key >= &end[..]) {
                 break;
             }
-            let value_len = entry.value.as_put().map_or(0, <[u8]>::len);
+            let inline = entry.value.as_inline().map_or(0, <[u8]>::len);
             self.entries_read += 1;
-            self.now.read_bytes += (entry.key.len() + value_len) as u64;
+            self.now.read_bytes += (entry.key.len() + inline) as u64;
             let beneath = &mut self.beneath;
             let fate = self.rule.judge(entry.key, entry.ts, entry.value, |key| {
                 while let [(_, last), rest @ ..] = *beneath
@@ -236,9 +250,11 @@ where
                 if self.builder.is_none() || entry.key != &self.last_key[..] {
                     self.begin_key(entry.key)?;
                 }
+                let value = self.placed(entry.key, entry.value)?;
                 let (_, builder) = self.builder.as_mut().expect("a key begins with a table open");
-                builder.add(entry.key, entry.ts, entry.value)?;
-                self.now.written_bytes = self.finished_bytes + builder.bytes();
+                builder.add(entry.key, entry.ts, value)?;
+                let bytes = self.finished_bytes + builder.bytes();
+                self.now.written_bytes = bytes + self.apart.bytes();
             }
             let moved = |now: u64, told: u64| now - told >= self.progress_bytes;
             if moved(self.now.read_bytes, self.told.read_bytes)
@@ -252,6 +268,37 @@ where
             is_valid = cursor.next()?;
         }
         Ok(())
+    }
+
+    /// Returns a value as the output has it: apart, if it is large, and not in a worn file.
+    fn placed<'v>(&mut self, key: &[u8], value: Stored<'v>) -> Result<Stored<'v>, Stop> {
+        let Writer { create, created, apart, .. } = self;
+        let create = || {
+            let file = create(FileKind::Values)?;
+            created.push(FileId::values(file.number));
+            Ok(file)
+        };
+        match value {
+            Stored::Put(bytes) if apart.is_apart(key, bytes) => {
+                Ok(Stored::Apart(apart.put(key, bytes, create)?))
+            }
+            Stored::Apart(handle) if self.plan.worn.binary_search(&handle.file).is_ok() => {
+                let ValueHandle { value_bytes, record_bytes, .. } = handle;
+                let record = self.values.record(key, handle)?;
+                self.now.read_bytes += u64::from(record_bytes);
+                self.moved_value_bytes += u64::from(record_bytes);
+                Ok(Stored::Apart(apart.put_record(&record, value_bytes, create)?))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    /// Ends what is open and returns the value files.
+    fn finish(&mut self) -> Result<Vec<ValuesMeta>, Stop> {
+        // The values first: a table that could be found vouches for them.
+        let added_values = self.apart.finish()?;
+        self.finish_table()?;
+        Ok(added_values)
     }
 
     /// Ends the table before a new key if it is time, and sees to it that one is open.
@@ -284,8 +331,8 @@ where
             }
         }
         if self.builder.is_none() {
-            let NewTable { number, file, path } = (self.create)()?;
-            self.created.push(number);
+            let NewFile { number, file, path } = (self.create)(FileKind::Table)?;
+            self.created.push(FileId::table(number));
             self.builder = Some((number, TableBuilder::new(file, &path, self.options.clone())));
             self.grandparent_bytes = 0;
         }
@@ -307,7 +354,7 @@ where
         };
         let summary: TableSummary = builder.finish()?;
         self.finished_bytes += summary.bytes;
-        self.now.written_bytes = self.finished_bytes;
+        self.now.written_bytes = self.finished_bytes + self.apart.bytes();
         let meta = TableMeta::new(number, self.plan.target_level, &summary);
         self.added.push(meta.placed(self.plan.tree, self.plan.target_run));
         Ok(())

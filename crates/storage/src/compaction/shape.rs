@@ -7,13 +7,33 @@ use bytes::Bytes;
 
 use super::Plan;
 use crate::manifest::TableMeta;
-use crate::version::{Style, TreeId, Version, arrange};
+use crate::version::{Style, TreeId, Version, arrange, uses_of};
 
 /// The metadata of a version.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     /// In rising order of their names.
     pub trees: Vec<TreeShape>,
+    /// The value files, in the order of their numbers.
+    pub values: Vec<ValuesShape>,
+}
+
+/// What is known of a value file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ValuesShape {
+    /// The number of the file.
+    pub number: u64,
+    /// Bytes of all its records.
+    pub bytes: u64,
+    /// How much of it tables refer to.
+    pub live_bytes: u64,
+}
+
+impl ValuesShape {
+    /// Returns how much of it nothing refers to.
+    pub fn garbage_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.live_bytes)
+    }
 }
 
 /// The metadata of a tree.
@@ -38,6 +58,11 @@ impl TreeShape {
         self.levels[level].iter().flatten()
     }
 
+    /// Returns how much of value files the tables of a level refer to.
+    pub fn apart_bytes(&self, level: usize) -> u64 {
+        self.tables(level).map(|table| table.apart_bytes()).sum()
+    }
+
     /// Returns the length of the files of a level.
     pub fn bytes(&self, level: usize) -> u64 {
         self.tables(level).map(|table| table.bytes).sum()
@@ -58,7 +83,14 @@ impl From<&Version> for Shape {
                 })
                 .collect(),
         });
-        Shape { trees: trees.collect() }
+        let uses = uses_of(version.tables().map(|table| &*table.meta));
+        let values = version.values().iter().map(|file| {
+            let meta = file.meta();
+            let at = uses.binary_search_by_key(&meta.number, |of| of.file);
+            let live_bytes = at.map_or(0, |at| uses[at].bytes);
+            ValuesShape { number: meta.number, bytes: meta.record_bytes(), live_bytes }
+        });
+        Shape { trees: trees.collect(), values: values.collect() }
     }
 }
 

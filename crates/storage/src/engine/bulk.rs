@@ -24,20 +24,23 @@ use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
 use super::Engine;
-use crate::compaction::{self, NewTable, Shape};
+use crate::compaction::{self, Shape};
+use crate::directory::{FileId, FileKind, NewFile};
 use crate::error::Result;
 use crate::manifest::{Edit, TableMeta};
 use crate::sync::{Ordering, lock};
-use crate::table::{Table, TableBuilder};
-use crate::value::Value;
-use crate::version::TreeId;
+use crate::table::TableBuilder;
+use crate::value::Stored;
+use crate::values::ValueWriter;
+use crate::version::{Opened, TreeId};
 
 /// Writes the tables of a bulk load. Dropped without [`BulkWriter::finish`], it leaves nothing.
 pub struct BulkWriter {
     engine: Arc<Engine>,
     builder: Option<(u64, TreeId, TableBuilder)>,
+    apart: ValueWriter,
     written: Vec<TableMeta>,
-    created: Vec<u64>,
+    created: Vec<FileId>,
     first_key: Bytes,
     last_key: Vec<u8>,
     rows: u64,
@@ -46,7 +49,9 @@ pub struct BulkWriter {
 /// Tables that are whole and durable, and part of nothing yet. Dropped, they are removed.
 pub struct BulkTables {
     engine: Arc<Engine>,
-    tables: Vec<(TableMeta, Table)>,
+    /// Adds them, without a timestamp and a place.
+    written: Edit,
+    opened: Opened,
     /// The smallest key and the largest.
     keys: (Bytes, Bytes),
     rows: u64,
@@ -59,6 +64,7 @@ impl Engine {
         BulkWriter {
             engine: self.clone(),
             builder: None,
+            apart: ValueWriter::new(self.tables.run_options(Timestamp::ZERO).table),
             written: Vec::new(),
             created: Vec::new(),
             first_key: Bytes::new(),
@@ -95,13 +101,14 @@ impl Engine {
             let level = compaction::bulk_level(&shape, meta.tree, &keys, compactions.busy());
             TableMeta { level, ..meta.clone().placed(meta.tree, run).committed_at(ts) }
         };
-        let mut added: Vec<TableMeta> = bulk.tables.iter().map(|(meta, _)| place(meta)).collect();
+        let mut added: Vec<TableMeta> = bulk.written.added.iter().map(place).collect();
         if added.iter().any(|meta| meta.level == 0) {
             // One run, wherever the pieces could go: versions of a key are in one place.
             added.iter_mut().for_each(|meta| meta.level = 0);
         }
         let edit = Edit {
             added,
+            added_values: bulk.written.added_values.clone(),
             checkpoint_ts: Some(ts),
             log_index: Some(self.wal.last_index().max(manifest.state().log_index)),
             ..Edit::default()
@@ -113,7 +120,7 @@ impl Engine {
         // Tombstones of their keys may be among the hot rows.
         let _closed = self.rows.invalidate([]);
         self.rows.clear();
-        let opened = bulk.tables.iter().map(|(meta, table)| (meta.number, table.clone())).collect();
+        let opened = std::mem::take(&mut bulk.opened);
         let version = Arc::new(version.apply(&edit, opened));
         self.tables.account(&version);
         let _install = lock(&self.install);
@@ -142,13 +149,22 @@ impl BulkWriter {
             self.finish_table()?;
         }
         if self.builder.is_none() {
-            let NewTable { number, file, path } = self.engine.tables.create()?;
-            self.created.push(number);
+            let NewFile { number, file, path } = self.engine.tables.create(FileKind::Table)?;
+            self.created.push(FileId::table(number));
             let options = self.engine.tables.run_options(Timestamp::ZERO).table;
             self.builder = Some((number, tree, TableBuilder::new(file, &path, options)));
         }
         if let Some((_, _, builder)) = &mut self.builder {
-            builder.add(key, Timestamp::ZERO, Value::Put(value))?;
+            let value = if self.apart.is_apart(key, value) {
+                Stored::Apart(self.apart.put(key, value, || {
+                    let file = self.engine.tables.create(FileKind::Values)?;
+                    self.created.push(FileId::values(file.number));
+                    Ok(file)
+                })?)
+            } else {
+                Stored::Put(value)
+            };
+            builder.add(key, Timestamp::ZERO, value)?;
         }
         if self.rows == 0 {
             self.first_key = Bytes::copy_from_slice(key);
@@ -170,13 +186,18 @@ impl BulkWriter {
     /// The system's errors, `DiskFull` among them: nothing is left then.
     pub fn finish(mut self) -> Result<BulkTables> {
         self.finish_table()?;
-        let written = std::mem::take(&mut self.written);
-        let tables = self.engine.tables.open_written(written)?;
+        let written = Edit {
+            added: std::mem::take(&mut self.written),
+            added_values: self.apart.finish()?,
+            ..Edit::default()
+        };
+        let opened = self.engine.tables.open_written(&written, |_| true)?;
         // From here on they are the other's to remove.
         self.created.clear();
         Ok(BulkTables {
             engine: self.engine.clone(),
-            tables,
+            written,
+            opened,
             keys: (self.first_key.clone(), Bytes::copy_from_slice(&self.last_key)),
             rows: self.rows,
             is_added: false,
@@ -194,7 +215,7 @@ impl BulkWriter {
 
 impl Drop for BulkWriter {
     fn drop(&mut self) {
-        self.engine.tables.discard(&self.created);
+        self.engine.tables.discard(self.created.drain(..));
     }
 }
 
@@ -213,8 +234,7 @@ impl BulkTables {
 impl Drop for BulkTables {
     fn drop(&mut self) {
         if !self.is_added {
-            let numbers: Vec<u64> = self.tables.iter().map(|(meta, _)| meta.number).collect();
-            self.engine.tables.discard(&numbers);
+            self.engine.tables.discard(self.written.added_files());
         }
     }
 }

@@ -8,8 +8,8 @@
 //!   wal/ …                              wal/ an empty log that begins at L
 //! ```
 //!
-//! Tables never change, so both can have them: a hard link costs no space as long as both have use
-//! for it, and where the file system makes none the table is copied. What is in the tables is a
+//! Tables and value files never change, so both can have them: a hard link costs no space as long as both have use
+//! for it, and where the file system makes none the file is copied. What is in the tables is a
 //! prefix of the history, whole transactions up to the checkpoint timestamp; the caller flushes
 //! before.
 //!
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use base::Timestamp;
 
 use super::Engine;
-use crate::directory::{self, DatabaseId, TABLES_FOLDER, WAL_FOLDER, link_or_copy, table_name};
+use crate::directory::{self, DatabaseId, TABLES_FOLDER, WAL_FOLDER, link_or_copy};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, State};
 use crate::sync::lock;
@@ -34,7 +34,9 @@ pub struct Checkpoint {
     pub timestamp: Timestamp,
     /// Tables.
     pub tables: u64,
-    /// Bytes of them; shared with the database, where the file system can.
+    /// Value files.
+    pub value_files: u64,
+    /// Bytes of both; shared with the database, where the file system can.
     pub bytes: u64,
 }
 
@@ -68,7 +70,9 @@ impl Engine {
         Ok(Checkpoint {
             timestamp: state.checkpoint_ts,
             tables: state.tables.len() as u64,
-            bytes: state.tables.values().map(|table| table.bytes).sum(),
+            value_files: state.values.len() as u64,
+            bytes: state.tables.values().map(|table| table.bytes).sum::<u64>()
+                + state.values.values().map(|values| values.bytes).sum::<u64>(),
         })
     }
 
@@ -81,9 +85,9 @@ impl Engine {
     ) -> Result<()> {
         let disk = self.directory.disk();
         let (tables, wal) = (target.join(TABLES_FOLDER), target.join(WAL_FOLDER));
-        for &number in state.tables.keys() {
-            let to = tables.join(table_name(number));
-            link_or_copy(&**disk, &self.directory.table_path(number), &to)?;
+        for file in state.files() {
+            let to = tables.join(file.name());
+            link_or_copy(&**disk, &self.directory.tables_path().join(file.name()), &to)?;
             made.push(to);
         }
         disk.sync_dir(&tables).map_err(Error::io(&tables, "sync"))?;

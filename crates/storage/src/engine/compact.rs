@@ -18,10 +18,11 @@ use base::KeyspaceId;
 
 use super::Engine;
 use crate::compaction::{self, Choice, Failed, InProgress, Plan, Progress, Shape};
+use crate::directory::{FileId, FileKind};
 use crate::error::Result;
 use crate::manifest::Edit;
 use crate::sync::{Ordering, lock};
-use crate::version::{Style, TreeId};
+use crate::version::{Opened, Style, TreeId};
 
 /// What is being compacted.
 #[derive(Default)]
@@ -98,7 +99,7 @@ impl Engine {
         let mut manifest = lock(&self.manifest);
         let edit = Edit { styles: vec![(tree, style)], ..Edit::default() };
         manifest.apply(&edit)?;
-        let version = Arc::new(self.view.load().version.apply(&edit, Vec::new()));
+        let version = Arc::new(self.view.load().version.apply(&edit, Opened::default()));
         let _install = lock(&self.install);
         let view = self.view.load_full();
         self.view.store(Arc::new(view.with_version(version)));
@@ -132,17 +133,18 @@ impl Engine {
         pace: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Compacted> {
         let options = self.tables.run_options(watermark);
-        let create = || self.tables.create();
+        let create = |kind| self.tables.create(kind);
         let done = match compaction::run(plan, version, &options, create, pace) {
             Ok(done) => done,
             Err(Failed { error, created }) => {
-                self.tables.discard(&created);
+                self.tables.discard(created);
                 return error.map_or(Ok(Compacted::Stopped), Err);
             }
         };
         let counters = &self.counters;
         counters.compaction_read_bytes.fetch_add(done.progress.read_bytes, Ordering::Relaxed);
         counters.compaction_written_bytes.fetch_add(done.progress.written_bytes, Ordering::Relaxed);
+        counters.moved_value_bytes.fetch_add(done.moved_value_bytes, Ordering::Relaxed);
         counters.compactions.fetch_add(1, Ordering::Relaxed);
         let gc_watermark = Some(watermark);
         self.name_compacted(plan, Edit { gc_watermark, last_ts: gc_watermark, ..done.edit })
@@ -151,19 +153,19 @@ impl Engine {
     /// Makes the edit of a compaction durable and shows it to readers.
     fn name_compacted(&self, plan: &Plan, mut edit: Edit) -> Result<Compacted> {
         let kept: Vec<u64> = plan.inputs.iter().map(|table| table.number).collect();
-        let is_new = |number: &u64| !kept.contains(number);
-        let created: Vec<u64> = edit.added.iter().map(|meta| meta.number).filter(is_new).collect();
-        let written = edit.added.iter().filter(|meta| is_new(&meta.number)).cloned().collect();
-        let opened = self.tables.open_written(written);
-        let opened = opened.inspect_err(|_| self.tables.discard(&created))?;
-        let opened = opened.into_iter().map(|(meta, table)| (meta.number, table)).collect();
+        let is_new = |number: u64| !kept.contains(&number);
+        let files = edit.added_files();
+        let created: Vec<FileId> =
+            files.filter(|file| file.kind == FileKind::Values || is_new(file.number)).collect();
+        let opened = self.tables.open_written(&edit, |meta| is_new(meta.number));
+        let opened = opened.inspect_err(|_| self.tables.discard(created.iter().copied()))?;
         let mut manifest = lock(&self.manifest);
         // What began later may be done already.
         let risen = manifest.state().gc_watermark;
         edit.gc_watermark = edit.gc_watermark.map(|watermark| watermark.max(risen));
         if let Err(error) = manifest.apply(&edit) {
             if manifest.is_certain() {
-                self.tables.discard(&created);
+                self.tables.discard(created);
             }
             return Err(error);
         }
@@ -172,13 +174,14 @@ impl Engine {
         }
         let old = self.view.load().version.clone();
         let version = Arc::new(old.apply(&edit, opened));
+        let after = version.clone();
         self.tables.account(&version);
         {
             let _install = lock(&self.install);
             let view = self.view.load_full();
             self.view.store(Arc::new(view.with_version(version)));
         }
-        old.mark_obsolete(&edit);
+        old.mark_obsolete(&edit, &after);
         Ok(Compacted::Something)
     }
 }

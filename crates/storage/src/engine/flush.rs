@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   1  the log is durable up to the end of the memtable's records
-//!   2  its versions are written to new tables           ── synced, and their names
+//!   2  its versions are written to new tables,          ── synced, and their names
+//!      large values to value files
 //!   3  the manifest names them, and begins replay after the memtable's records
 //!   4  its keys leave the cache of hot rows
 //!   5  a view with the tables and without the memtable
@@ -26,14 +27,13 @@ use super::store::TableStore;
 use super::view::Sealed;
 use crate::compaction::{self, CompactionOptions, Failed, Shape};
 use crate::error::Result;
-use crate::manifest::{Edit, TableMeta};
+use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::sync::{Ordering, lock};
-use crate::table::Table;
-use crate::version::Version;
+use crate::version::{Opened, Version};
 
-/// Tables that were written and are not named yet.
-pub(super) type Written = Vec<(TableMeta, Table)>;
+/// What was written and is not named yet: an edit that only adds files, and these, open.
+pub(super) type Written = (Edit, Opened);
 
 impl Engine {
     /// Flushes the oldest sealed memtable, if everything in it is visible; returns false if there
@@ -85,9 +85,9 @@ impl Engine {
         written: Written,
         watermark: Timestamp,
     ) -> Result<()> {
+        let (written, opened) = written;
         let mut manifest = lock(&self.manifest);
         let edit = Edit {
-            added: written.iter().map(|(meta, _)| meta.clone()).collect(),
             checkpoint_ts: Some(oldest.seal_ts),
             log_start: Some(oldest.log_end.0),
             // A crash may have taken the newest records before; the index never goes back.
@@ -95,24 +95,23 @@ impl Engine {
             // A compaction may have begun later and be done already.
             gc_watermark: Some(watermark.max(manifest.state().gc_watermark)),
             last_ts: Some(oldest.seal_ts.max(watermark)),
-            ..Edit::default()
+            ..written
         };
         if let Err(error) = manifest.apply(&edit) {
             if manifest.is_certain() {
-                let numbers: Vec<u64> = edit.added.iter().map(|meta| meta.number).collect();
-                self.tables.discard(&numbers);
+                self.tables.discard(edit.added_files());
             }
             return Err(error);
         }
         self.log_start.store(oldest.log_end.0, Ordering::Relaxed);
-        let bytes: u64 = edit.added.iter().map(|meta| meta.bytes).sum();
+        let tables: u64 = edit.added.iter().map(|meta| meta.bytes).sum();
+        let bytes = tables + edit.added_values.iter().map(|meta| meta.bytes).sum::<u64>();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         // Before its versions can be found in tables only.
         let pin = oldest.memtable.pin_writer();
         let keys = pin.versions(&KeyRange::all());
         let _closed = self.rows.invalidate(keys.map(|history| history.key));
-        let opened = written.into_iter().map(|(meta, table)| (meta.number, table)).collect();
         let version = Arc::new(self.view.load().version.apply(&edit, opened));
         self.tables.account(&version);
         let _install = lock(&self.install);
@@ -122,7 +121,7 @@ impl Engine {
     }
 }
 
-/// Writes a memtable to tables, durably, their names included.
+/// Writes a memtable to tables and value files, durably, their names included.
 pub(super) fn write_memtable(
     store: &TableStore,
     compaction: &CompactionOptions,
@@ -135,10 +134,10 @@ pub(super) fn write_memtable(
     let shape = Shape::from(version);
     // Half-written tables only take space, which may be what is missing.
     let mut created = Vec::new();
-    let mut added = Vec::new();
+    let mut edit = Edit::default();
     for tree in version.trees() {
         let plan = compaction::flush_plan(&shape, tree.id, store.new_number(), compaction);
-        let create = || store.create();
+        let create = |kind| store.create(kind);
         match compaction::write(
             &plan,
             pin.cursor(),
@@ -147,15 +146,22 @@ pub(super) fn write_memtable(
             |_| ControlFlow::Continue(()),
         ) {
             Ok(done) => {
-                created.extend(done.edit.added.iter().map(|meta| meta.number));
-                added.extend(done.edit.added);
+                created.extend(done.edit.added_files());
+                edit.added.extend(done.edit.added);
+                edit.added_values.extend(done.edit.added_values);
             }
             Err(Failed { error, created: half }) => {
                 created.extend(half);
-                store.discard(&created);
+                store.discard(created);
                 return Err(error.expect("a flush is not told to stop"));
             }
         }
     }
-    store.open_written(added).inspect_err(|_| store.discard(&created))
+    match store.open_written(&edit, |_| true) {
+        Ok(opened) => Ok((edit, opened)),
+        Err(error) => {
+            store.discard(created);
+            Err(error)
+        }
+    }
 }

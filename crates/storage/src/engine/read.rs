@@ -24,11 +24,11 @@ use bytes::Bytes;
 use super::Engine;
 use super::view::View;
 use crate::error::Result;
-use crate::iterator::{Cursor, Merge, RunCursor, VisibleRows};
+use crate::iterator::{Cursor, Merge, Row, RunCursor, VisibleRows};
 use crate::memtable::{self, Direction, Memtable, Pin, Registration, TooOld};
 use crate::table::{Entry, key_hash};
-use crate::value::Value;
-use crate::version::LiveTable;
+use crate::value::{Stored, Value};
+use crate::version::{LiveTable, ValueFiles};
 
 /// A registered reader. While it lives, every version visible at its timestamp is kept, and every
 /// newer one.
@@ -168,12 +168,20 @@ impl ReadPin {
                 }
             }
         }
+        let mut failed = None;
         view.each_stored_after(range, after, |key, ts, value| {
             if ts <= through {
-                visit(key, ts, value);
+                let visited = view.version.values().with_value(key, value, |value| {
+                    visit(key, ts, value.map_or(Value::Tombstone, Value::Put));
+                });
+                if let Err(error) = visited {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
             }
             ControlFlow::Continue(())
-        })
+        })?;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Returns the rows of a range in order, to be fetched batch by batch.
@@ -227,7 +235,7 @@ impl View {
         &self,
         range: &KeyRange,
         after: Timestamp,
-        mut visit: impl FnMut(&[u8], Timestamp, Value<'_>) -> ControlFlow<()>,
+        mut visit: impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         let is_newer = |table: &&Arc<LiveTable>| {
             let meta = &table.meta;
@@ -290,15 +298,23 @@ impl Rows<'_> {
             && view.memtables().all(Memtable::is_empty)
         {
             let range = stop.range.clone();
-            run.visit(
-                &range.start,
-                range.end.as_deref(),
-                self.pin.ts,
-                |key, ts, value| match stop.is_after(key, take(key, ts, value)) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                },
-            )?;
+            let values = view.version.values();
+            let mut failed = None;
+            run.visit(&range.start, range.end.as_deref(), self.pin.ts, |key, ts, value| {
+                let taken =
+                    values.with_value(key, value, |value| take(key, ts, value.unwrap_or_default()));
+                match taken {
+                    Ok(visit) if !stop.is_after(key, visit) => ControlFlow::Continue(()),
+                    Ok(_) => ControlFlow::Break(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
         } else {
             visit_merged(&view, tables, self.pin.ts, &mut stop, &mut take)?;
         }
@@ -401,6 +417,7 @@ fn visit_merged(
     stop: &mut Stop<'_>,
     take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> Visit,
 ) -> Result<()> {
+    let values = view.version.values();
     let memtables = view.memtables().filter(|memtable| !memtable.is_empty());
     let pins: Vec<Pin<&Memtable>> = memtables.map(|memtable| memtable.pin_reader(ts)).collect();
     let mut sources: Vec<Source<'_>> =
@@ -409,18 +426,28 @@ fn visit_merged(
     match sources.pop() {
         // What was flushed and compacted lies in one run: nothing to merge.
         Some(Source::Tables(only)) if sources.is_empty() => {
-            visit_rows(VisibleRows::new(only, ts), stop, take)
+            visit_rows(VisibleRows::new(only, ts), values, stop, take)
         }
         Some(last) => {
             sources.push(last);
-            visit_rows(VisibleRows::new(Merge::new(sources), ts), stop, take)
+            visit_rows(VisibleRows::new(Merge::new(sources), ts), values, stop, take)
         }
         None => Ok(()),
     }
 }
 
+/// Hands out a row with its value, wherever that lies.
+fn take_row(
+    row: Row<'_>,
+    values: &ValueFiles,
+    take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> Visit,
+) -> Result<Visit> {
+    values.with_value(row.key, row.value, |value| take(row.key, row.ts, value.unwrap_or_default()))
+}
+
 fn visit_rows(
     mut rows: VisibleRows<impl Cursor>,
+    values: &ValueFiles,
     stop: &mut Stop<'_>,
     take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> Visit,
 ) -> Result<()> {
@@ -430,7 +457,7 @@ fn visit_rows(
             let mut is_valid = rows.seek(&range.start)?;
             while is_valid && let Some(row) = rows.row() {
                 if range.end.as_ref().is_some_and(|end| row.key >= &end[..])
-                    || stop.is_after(row.key, take(row.key, row.ts, row.value))
+                    || stop.is_after(row.key, take_row(row, values, take)?)
                 {
                     break;
                 }
@@ -444,7 +471,7 @@ fn visit_rows(
             };
             while is_valid && let Some(row) = rows.row() {
                 if row.key < &range.start[..]
-                    || stop.is_after(row.key, take(row.key, row.ts, row.value))
+                    || stop.is_after(row.key, take_row(row, values, take)?)
                 {
                     break;
                 }

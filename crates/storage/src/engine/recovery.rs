@@ -100,13 +100,10 @@ impl Replayer<'_> {
         memtable.raise_floor(self.watermark);
         let written: Written =
             write_memtable(self.store, self.compaction, &self.version, &memtable, self.watermark)?;
-        let edit = Edit {
-            added: written.iter().map(|(meta, _)| meta.clone()).collect(),
-            ..Edit::default()
-        };
-        let opened = written.into_iter().map(|(meta, table)| (meta.number, table)).collect();
+        let (edit, opened) = written;
         self.version = self.version.apply(&edit, opened);
         self.edit.added.extend(edit.added);
+        self.edit.added_values.extend(edit.added_values);
         self.edit.log_start = Some(next.0);
         self.flushed_ts = self.last_ts;
         Ok(())
@@ -149,7 +146,12 @@ pub(super) fn open(
     }
 
     let tables = TableStore::new(&directory, &state, table, memory);
-    let version = Version::open(&state, tables.graveyard.clone(), |meta| tables.open(meta))?;
+    let version = Version::open(
+        &state,
+        tables.graveyard.clone(),
+        |meta| tables.open(meta),
+        |meta| tables.open_values(meta),
+    )?;
     let wal_path = directory.wal_path();
     let mut replayer = Replayer {
         store: &tables,

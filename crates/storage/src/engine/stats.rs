@@ -21,6 +21,7 @@ pub(super) struct Counters {
     pub(super) moves: AtomicU64,
     pub(super) compaction_read_bytes: AtomicU64,
     pub(super) compaction_written_bytes: AtomicU64,
+    pub(super) moved_value_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
     pub(super) delayed_ns: AtomicU64,
 }
@@ -42,7 +43,7 @@ pub struct EngineStats {
     pub checkpoint_ts: Timestamp,
     /// Flushes since the engine was opened.
     pub flushes: u64,
-    /// Bytes of tables written by flushes.
+    /// Bytes of tables and values written by flushes.
     pub flushed_bytes: u64,
     /// Compactions that read and wrote tables.
     pub compactions: u64,
@@ -50,8 +51,10 @@ pub struct EngineStats {
     pub moves: u64,
     /// Bytes of keys and values read by compactions.
     pub compaction_read_bytes: u64,
-    /// Bytes of tables written by compactions.
+    /// Bytes of tables and values written by compactions.
     pub compaction_written_bytes: u64,
+    /// Bytes of values among these, taken out of value files that were mostly garbage.
+    pub moved_value_bytes: u64,
     /// Bytes that have to be compacted before all is well.
     pub debt_bytes: u64,
     /// Commits that were slowed down.
@@ -60,6 +63,8 @@ pub struct EngineStats {
     pub delayed_ns: u64,
     /// The levels of all trees that have tables.
     pub levels: Vec<LevelStats>,
+    /// The value files.
+    pub values: ValueStats,
     /// The memory budget, in bytes.
     pub memory_budget_bytes: usize,
     /// The cache of hot rows.
@@ -80,6 +85,17 @@ pub struct EngineStats {
     pub oldest_readable: Timestamp,
 }
 
+/// The value files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ValueStats {
+    /// How many there are.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes of values in them that tables refer to.
+    pub live_bytes: u64,
+}
+
 /// One level of one tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LevelStats {
@@ -97,6 +113,8 @@ pub struct LevelStats {
     pub entries: u64,
     /// Tombstones.
     pub tombstones: u64,
+    /// Bytes of value files that the tables refer to.
+    pub value_bytes: u64,
 }
 
 impl EngineStats {
@@ -114,17 +132,18 @@ impl EngineStats {
         (self.user_bytes > 0).then(|| written as f64 / self.user_bytes as f64)
     }
 
-    /// Returns how many bytes of tables there are for each byte of the largest run of each tree,
-    /// which has one version of each key at least; `None` if there are no tables.
+    /// Returns how many bytes of tables and value files there are for each byte of the largest run of
+    /// each tree, which has one version of each key at least; `None` if there are no tables.
     pub fn space_amplification(&self) -> Option<f64> {
         let mut largest = std::collections::BTreeMap::<u32, u64>::new();
         for level in &self.levels {
-            let bytes = level.bytes / level.runs.max(1);
+            let bytes = (level.bytes + level.value_bytes) / level.runs.max(1);
             let known = largest.entry(level.tree).or_default();
             *known = bytes.max(*known);
         }
         let live: u64 = largest.values().sum();
-        (live > 0).then(|| self.table_bytes() as f64 / live as f64)
+        let bytes = self.table_bytes() + self.values.bytes;
+        (live > 0).then(|| bytes as f64 / live as f64)
     }
 
     /// Returns how many tables a point read may have to ask, at most.
@@ -161,12 +180,18 @@ impl Engine {
                     stats.bytes += table.meta.bytes;
                     stats.entries += table.meta.entries;
                     stats.tombstones += table.meta.tombstones;
+                    stats.value_bytes += table.meta.apart_bytes();
                 }
                 if stats.tables > 0 {
                     levels.push(stats);
                 }
             }
         }
+        let values = ValueStats {
+            files: view.version.values().iter().count() as u64,
+            bytes: view.version.values().iter().map(|file| file.meta().bytes).sum(),
+            live_bytes: levels.iter().map(|level| level.value_bytes).sum(),
+        };
         let counters = &self.counters;
         EngineStats {
             memtable_keys: view.memtables().map(|memtable| memtable.len()).sum(),
@@ -185,6 +210,8 @@ impl Engine {
             delayed: get(&counters.delayed),
             delayed_ns: get(&counters.delayed_ns),
             levels,
+            values,
+            moved_value_bytes: get(&counters.moved_value_bytes),
             memory_budget_bytes: self.memory.budget_bytes,
             row_cache: self.rows.stats(),
             block_cache: self.tables.blocks.stats(),

@@ -1,4 +1,4 @@
-//! The files of tables: their numbers, their making and their removal.
+//! The files of tables and values: their numbers, their making and their removal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use base::Timestamp;
 use env::{Disk, OpenMode};
 
 use super::memory::MemoryOptions;
-use crate::compaction::{NewTable, PROGRESS_BYTES, RunOptions};
-use crate::directory::{Directory, table_name};
+use crate::compaction::{PROGRESS_BYTES, RunOptions};
+use crate::directory::{Directory, FileId, FileKind, NewFile};
 use crate::error::{Error, Result};
-use crate::manifest::{State, TableMeta};
+use crate::manifest::{Edit, State, TableMeta};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::table::{BlockCache, Compression, Table, TableContext, TableOptions, TableStats};
-use crate::version::{Graveyard, LEVELS, Version};
+use crate::values::{ValuesFile, ValuesMeta};
+use crate::version::{Graveyard, LEVELS, LiveValues, Opened, Version};
 
 /// Share of the memory that indexes and filters of the last level may take, as a divisor. Beyond
 /// it they come and go with the blocks.
@@ -61,8 +62,8 @@ impl TableStore {
         }
     }
 
-    pub(super) fn path(&self, number: u64) -> PathBuf {
-        self.folder.join(table_name(number))
+    pub(super) fn path(&self, file: FileId) -> PathBuf {
+        self.folder.join(file.name())
     }
 
     /// Returns a number that no file has, and no other call returns.
@@ -70,17 +71,17 @@ impl TableStore {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Creates the file of a new table.
-    pub(super) fn create(&self) -> Result<NewTable> {
+    /// Creates a new file.
+    pub(super) fn create(&self, kind: FileKind) -> Result<NewFile> {
         let number = self.new_number();
-        let path = self.path(number);
+        let path = self.path(FileId { kind, number });
         // An earlier life may have left one that it could neither name nor remove.
         if self.disk.exists(&path).map_err(Error::io(&path, "look for"))? {
             self.disk.remove(&path).map_err(Error::io(&path, "remove"))?;
         }
         let file = self.disk.open(&path, OpenMode::CreateNew);
         let file = file.map_err(Error::io(&path, "create"))?;
-        Ok(NewTable { number, file, path })
+        Ok(NewFile { number, file, path })
     }
 
     /// Returns how tables are written now. What comes to the last level is compressed harder once
@@ -106,17 +107,41 @@ impl TableStore {
             is_metadata_pinned: self.pins_metadata(meta),
             stats: self.stats.clone(),
         };
-        let table = Table::open_shared(&*self.disk, &self.path(meta.number), context)?;
+        let table =
+            Table::open_shared(&*self.disk, &self.path(FileId::table(meta.number)), context)?;
         meta.check(&table)?;
         Ok(table)
     }
 
-    /// Opens tables that were just written, and makes their names durable.
-    pub(super) fn open_written(&self, written: Vec<TableMeta>) -> Result<Vec<(TableMeta, Table)>> {
-        if !written.is_empty() {
+    /// Opens a value file that is named, or about to be, and checks that it is the one that is meant.
+    pub(super) fn open_values(&self, meta: &ValuesMeta) -> Result<LiveValues> {
+        let path = self.path(FileId::values(meta.number));
+        let file = ValuesFile::open(&*self.disk, &path, meta.number)?;
+        if file.meta() != *meta {
+            let what = format!("this is {}, and the manifest names {meta}", file.meta());
+            return Err(Error::damaged(&path, 0, what));
+        }
+        Ok(LiveValues::new(file, Some(self.blocks.clone()), &self.graveyard))
+    }
+
+    /// Opens what an edit adds and `is_new` says was just written, and makes the names durable.
+    pub(super) fn open_written(
+        &self,
+        edit: &Edit,
+        is_new: impl Fn(&TableMeta) -> bool,
+    ) -> Result<Opened> {
+        let mut opened = Opened::default();
+        let mut written = edit.added.iter().filter(|meta| is_new(meta)).peekable();
+        if written.peek().is_some() {
             self.sync_names()?;
         }
-        written.into_iter().map(|meta| self.open(&meta).map(|table| (meta, table))).collect()
+        for meta in written {
+            opened.tables.push((meta.number, self.open(meta)?));
+        }
+        for meta in &edit.added_values {
+            opened.values.push(self.open_values(meta)?);
+        }
+        Ok(opened)
     }
 
     /// Whether index and filter of a table stay in memory. Those of the upper levels are asked in
@@ -148,18 +173,18 @@ impl TableStore {
 
     /// Removes files that came to nothing, as far as that goes: they only take space, and the next
     /// opening removes what is left.
-    pub(super) fn discard(&self, numbers: &[u64]) {
-        for &number in numbers {
-            let _ = self.disk.remove(&self.path(number));
+    pub(super) fn discard(&self, files: impl IntoIterator<Item = FileId>) {
+        for file in files {
+            let _ = self.disk.remove(&self.path(file));
         }
     }
 
-    /// Removes the files of tables that nobody has any more.
+    /// Removes the files that nobody has any more.
     pub(super) fn remove_obsolete(&self) {
-        for number in self.graveyard.drain() {
-            match self.disk.remove(&self.path(number)) {
+        for file in self.graveyard.drain() {
+            match self.disk.remove(&self.path(file)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    self.graveyard.bury(number);
+                    self.graveyard.bury(file);
                 }
                 _ => {}
             }

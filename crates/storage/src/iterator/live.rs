@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 use base::Timestamp;
 
 use super::Cursor;
-use crate::Result;
 use crate::table::{Entry, TableCursor};
+use crate::{Result, Stored};
 
 /// A cursor over a table as the manifest names it.
 pub struct LiveCursor {
@@ -39,7 +39,7 @@ impl LiveCursor {
         &mut self,
         ts: Timestamp,
         end: Option<&[u8]>,
-        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+        take: &mut impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         if self.ts_override.is_some_and(|own| own > ts) {
             return Ok(ControlFlow::Continue(()));

@@ -15,7 +15,8 @@ use base::Timestamp;
 
 use super::Cursor;
 use crate::table::Entry;
-use crate::{Result, Value};
+use crate::values::ValueHandle;
+use crate::{Result, Stored};
 
 /// So many versions of a key are stepped over before a seek takes over. A step costs some ten
 /// nanoseconds and a seek a few hundred in each source, of which there are a handful.
@@ -32,8 +33,8 @@ pub struct Row<'a> {
     pub key: &'a [u8],
     /// When it was written.
     pub ts: Timestamp,
-    /// The value.
-    pub value: &'a [u8],
+    /// The value, or where it lies; no tombstone.
+    pub value: Stored<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct VisibleRows<C> {
     /// The key that is being left, or that of a copied row.
     key: Vec<u8>,
     value: Vec<u8>,
+    /// Where the value of a copied row lies, if that is not here.
+    handle: Option<ValueHandle>,
     value_ts: Timestamp,
 }
 
@@ -66,6 +69,7 @@ impl<C: Cursor> VisibleRows<C> {
             state: State::Off,
             key: Vec::new(),
             value: Vec::new(),
+            handle: None,
             value_ts: Timestamp::ZERO,
         }
     }
@@ -75,10 +79,13 @@ impl<C: Cursor> VisibleRows<C> {
     pub fn row(&self) -> Option<Row<'_>> {
         match self.state {
             State::Off => None,
-            State::Copied => Some(Row { key: &self.key, ts: self.value_ts, value: &self.value }),
+            State::Copied => {
+                let value = self.handle.map_or(Stored::Put(&self.value), Stored::Apart);
+                Some(Row { key: &self.key, ts: self.value_ts, value })
+            }
             State::Here => {
                 let Entry { key, ts, value } = self.cursor.entry()?;
-                Some(Row { key, ts, value: value.as_put()? })
+                (!value.is_tombstone()).then_some(Row { key, ts, value })
             }
         }
     }
@@ -211,7 +218,7 @@ impl<C: Cursor> VisibleRows<C> {
                 return Ok(false);
             };
             if entry.ts <= self.ts {
-                if let Value::Put(_) = entry.value {
+                if !entry.value.is_tombstone() {
                     self.state = State::Here;
                     return Ok(true);
                 }
@@ -266,23 +273,26 @@ impl<C: Cursor> VisibleRows<C> {
             && entry.key == &self.key[..]
         {
             steps += 1;
-            let len = entry.value.as_put().map_or(0, <[u8]>::len);
-            if steps == STEPS_MAX || len > COPY_BYTES_MAX {
+            if steps == STEPS_MAX || entry.value.inline_bytes() > COPY_BYTES_MAX {
                 self.cursor.seek(&self.key, self.ts)?;
                 let newest = self.cursor.entry();
-                if newest.is_some_and(|newest| newest.value.as_put().is_some()) {
+                if newest.is_some_and(|newest| !newest.value.is_tombstone()) {
                     self.state = State::Here;
                     return Ok(true);
                 }
                 self.cursor.seek_before(&self.key, Timestamp::MAX)?;
                 return Ok(false);
             }
-            is_put = false;
-            if let Value::Put(value) = entry.value {
-                self.value.clear();
-                self.value.extend_from_slice(value);
-                self.value_ts = entry.ts;
-                is_put = true;
+            is_put = !entry.value.is_tombstone();
+            self.value_ts = entry.ts;
+            self.handle = None;
+            match entry.value {
+                Stored::Put(value) => {
+                    self.value.clear();
+                    self.value.extend_from_slice(value);
+                }
+                Stored::Apart(handle) => self.handle = Some(handle),
+                Stored::Tombstone => {}
             }
             self.cursor.prev()?;
         }

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use base::Timestamp;
 
 use super::{Cursor, LiveCursor};
-use crate::Result;
 use crate::table::Entry;
 use crate::version::Run;
+use crate::{Result, Stored};
 
 /// A cursor over the tables of a sorted run, each opened when it is reached.
 pub struct RunCursor {
@@ -36,7 +36,7 @@ impl RunCursor {
         start: &[u8],
         end: Option<&[u8]>,
         ts: Timestamp,
-        mut take: impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+        mut take: impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         self.is_ahead = true;
         let mut is_valid = self.seek(start, ts)?;

@@ -6,6 +6,7 @@ use base::KeyRange;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Stored;
 use crate::manifest::Edit;
 use crate::version::fixture::{Fixture, Versions, position, value_of};
 
@@ -117,7 +118,7 @@ fn check_walk(cursor: &mut impl Cursor, map: &Versions, steps: &[Step]) {
         let expected = model.at.as_ref().map(|at| Entry {
             key: &at.0,
             ts: Timestamp::from_raw(!at.1),
-            value: value_of(&map[at]),
+            value: value_of(&map[at]).into(),
         });
         assert_eq!(cursor.entry(), expected, "step {number}");
     }
@@ -160,7 +161,7 @@ fn check_rows(mut rows: VisibleRows<impl Cursor>, visible: &Versions, steps: &[S
         let expected = model.at.as_ref().map(|at| Row {
             key: &at.0,
             ts: Timestamp::from_raw(!at.1),
-            value: visible[at].as_deref().unwrap(),
+            value: Stored::Put(visible[at].as_deref().unwrap()),
         });
         assert_eq!(rows.row(), expected, "step {number} {step:?}");
     }
@@ -185,7 +186,8 @@ fn check_visit(
     loop {
         let mut left = batch;
         let from = start.clone();
-        let take = |key: &[u8], ts: Timestamp, value: &[u8]| {
+        let take = |key: &[u8], ts: Timestamp, value: Stored<'_>| {
+            let value = value.as_inline().unwrap();
             let row = ((key.to_vec(), !ts.raw()), Some(value.to_vec()));
             assert_eq!(Some((&row.0, &row.1)), expected.next());
             start = base::range::successor(key).to_vec();

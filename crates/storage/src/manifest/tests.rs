@@ -43,6 +43,7 @@ fn table(number: u64) -> TableMeta {
         run: number,
         distinct_keys: 9 * number,
         raw_bytes: 1234 * number,
+        values: Vec::new(),
         ts_override: None,
     }
 }
@@ -228,7 +229,7 @@ fn a_newer_format_is_refused() {
     let crc = checksum::of(&[&bytes[8..16], &bytes[HEADER_BYTES..]]);
     bytes[16..20].copy_from_slice(&crc.to_le_bytes());
     disk.write_file(path(), &bytes).unwrap();
-    assert!(matches!(reopen(&disk), Err(Error::NewerFormat { found: 9, known: 2, .. })));
+    assert!(matches!(reopen(&disk), Err(Error::NewerFormat { found: 9, known: 3, .. })));
 }
 
 /// A manifest as the first format wrote it, with one table.
@@ -272,6 +273,74 @@ fn the_first_format_is_read() {
     assert!(decode(&state.encode(ID)).is_ok_and(|again| again == (state, ID)));
 }
 
+/// A manifest as the second format wrote it, with a tiered tree and a table that was bulk-loaded.
+#[test]
+fn the_second_format_is_read() {
+    let mut body = ID.0.to_vec();
+    // As in the first, but then the trees.
+    for number in [7, 10, 4, 3, 2, 99, 1, 4, 1, 1] {
+        codec::put_varint(&mut body, number);
+    }
+    for number in [2, 5000, 70, 3, 0, 1, 8, 8] {
+        codec::put_varint(&mut body, number);
+    }
+    codec::put_bytes(&mut body, b"a");
+    codec::put_bytes(&mut body, b"z");
+    // Tree, run, distinct keys, raw bytes, and its own timestamp.
+    for number in [4, 2, 60, 9000, 1, 8] {
+        codec::put_varint(&mut body, number);
+    }
+    let mut bytes = MAGIC.to_vec();
+    codec::put_u32(&mut bytes, 2);
+    codec::put_u32(&mut bytes, body.len() as u32);
+    let crc = checksum::of(&[&bytes[MAGIC.len()..], &body]);
+    codec::put_u32(&mut bytes, crc);
+    bytes.extend_from_slice(&body);
+    let (state, id) = decode(&bytes).ok().unwrap();
+    assert_eq!((id, state.log_start, state.last_ts.raw()), (ID, 10, 99));
+    assert_eq!(state.styles, BTreeMap::from([(TreeId(4), Style::Tiered)]));
+    let table = &state.tables[&2];
+    assert_eq!((table.tree, table.raw_bytes), (TreeId(4), 9000));
+    assert_eq!(table.ts_override, Some(Timestamp::from_raw(8)));
+    assert!(state.values.is_empty() && table.values.is_empty());
+    assert!(decode(&state.encode(ID)).is_ok_and(|again| again == (state, ID)));
+}
+
+/// A value file comes with the tables that refer to it and goes with the last of them.
+#[test]
+fn a_value_file_is_live_as_long_as_a_table_refers_to_it() {
+    let disk = SimDisk::new();
+    let mut manifest = create(&disk);
+    let refers = |number: u64, files: &[u64]| {
+        let one = |&file| ValueUse { file, values: 2, bytes: 30 };
+        TableMeta { values: files.iter().map(one).collect(), ..table(number) }
+    };
+    let file = |number| ValuesMeta { number, bytes: 70, values: 3, value_bytes: 40 };
+    let live = |manifest: &Manifest| {
+        assert_eq!(reopen(&disk).unwrap().state(), manifest.state());
+        manifest.state().values.keys().copied().collect::<Vec<_>>()
+    };
+    let added = vec![refers(1, &[10]), refers(2, &[10, 11])];
+    let added_values = vec![file(10), file(11)];
+    manifest.apply(&Edit { added, added_values, ..Edit::default() }).unwrap();
+    assert_eq!(live(&manifest), [10, 11]);
+    assert_eq!(manifest.state().next_file_number, 12);
+    let edit = Edit { removed: vec![2], added: vec![refers(3, &[10])], ..Edit::default() };
+    manifest.apply(&edit).unwrap();
+    assert_eq!(live(&manifest), [10]);
+    let named: Vec<_> = manifest.state().files().collect();
+    assert_eq!(named, [FileId::table(1), FileId::table(3), FileId::values(10)]);
+    manifest.apply(&Edit { removed: vec![1, 3], ..Edit::default() }).unwrap();
+    assert_eq!(live(&manifest), []);
+    let mut state = State { next_file_number: 99, last_ts: Timestamp::MAX, ..State::default() };
+    state.tables.insert(1, refers(1, &[10]));
+    assert!(state.check_invariants().unwrap_err().contains("value file 10"));
+    state.values.insert(10, file(10));
+    assert_eq!(state.check_invariants(), Ok(()));
+    state.tables.clear();
+    assert!(state.check_invariants().unwrap_err().contains("value file 10"));
+}
+
 #[test]
 fn a_table_of_a_tree_that_is_not_listed_is_refused() {
     let mut state = State { next_file_number: 9, last_ts: Timestamp::MAX, ..State::default() };
@@ -304,6 +373,7 @@ fn metas() -> impl Strategy<Value = TableMeta> {
         distinct_keys: more.2,
         raw_bytes: more.3,
         ts_override: more.4.map(Timestamp::from_raw),
+        values: Vec::new(),
     })
 }
 

@@ -39,7 +39,7 @@ impl<'p, H: Holder> Cursor<'p, H> {
     /// Returns the version that the cursor is on; `None` if it is off the table.
     pub fn entry(&self) -> Option<Entry<'p>> {
         let (entry, version) = self.at?;
-        Some(Entry { key: entry.key(), ts: version.ts(), value: version.value() })
+        Some(Entry { key: entry.key(), ts: version.ts(), value: version.value().into() })
     }
 
     /// Goes to the first version; returns false if there is none.

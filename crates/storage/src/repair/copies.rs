@@ -33,7 +33,9 @@ pub(super) fn keep_files(disk: &dyn Disk, path: &Path, copies: &Path) -> Result<
             let (source, target) = (from.join(&name), to.join(&name));
             match FileName::parse(&name) {
                 Some(FileName::Lock | FileName::WalFolder | FileName::TablesFolder) => {}
-                Some(FileName::Table(_)) => link_or_copy(disk, &source, &target)?,
+                Some(FileName::Table(_) | FileName::Values(_)) => {
+                    link_or_copy(disk, &source, &target)?
+                }
                 Some(_) => copy_file(disk, &source, &target)?,
                 None if wal::segment_number(&name).is_some() => {
                     copy_file(disk, &source, &target)?;

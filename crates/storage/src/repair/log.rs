@@ -12,7 +12,7 @@ use crate::compaction::{self, CompactionOptions, Failed, PROGRESS_BYTES, RunOpti
 use crate::directory::DatabaseId;
 use crate::engine::each_write;
 use crate::error::{Error, Result};
-use crate::manifest::TableMeta;
+use crate::manifest::Edit;
 use crate::memtable::{Memtable, Replay, Tombstones};
 use crate::table::TableOptions;
 use crate::wal::{self, Lsn, RecordKind};
@@ -72,14 +72,14 @@ impl Log {
         shape: &Shape,
         watermark: Timestamp,
         limits: Limits,
-    ) -> Result<Vec<TableMeta>> {
+    ) -> Result<Edit> {
         let mut writer = LogWriter {
             shape,
             watermark,
             limits,
             replay: None,
             unlooked_bytes: 0,
-            added: Vec::new(),
+            edit: Edit::default(),
         };
         let disk = new.disk;
         wal::read_log_through_damage(disk, &self.folder, self.id.0, self.start, |record| {
@@ -90,7 +90,7 @@ impl Log {
             })
         })?;
         writer.flush(new)?;
-        Ok(writer.added)
+        Ok(writer.edit)
     }
 
     /// Begins an empty log, and removes the old one.
@@ -119,7 +119,7 @@ struct LogWriter<'a> {
     replay: Option<Replay>,
     /// Bytes of records since the size of the memtable was looked at, which costs a little.
     unlooked_bytes: usize,
-    added: Vec<TableMeta>,
+    edit: Edit,
 }
 
 impl LogWriter<'_> {
@@ -151,12 +151,14 @@ impl LogWriter<'_> {
             let run = new.new_number();
             let plan = compaction::flush_plan(self.shape, tree.id, run, &sizes);
             let go_on = |_| ControlFlow::Continue(());
-            let done = compaction::write(&plan, pin.cursor(), &options, || new.create(), go_on);
+            let done =
+                compaction::write(&plan, pin.cursor(), &options, |kind| new.create(kind), go_on);
             let done = done.map_err(|Failed { error, .. }| {
                 // What was half-written is an orphan.
                 error.expect("a repair is not told to stop")
             })?;
-            self.added.extend(done.edit.added);
+            self.edit.added.extend(done.edit.added);
+            self.edit.added_values.extend(done.edit.added_values);
         }
         Ok(())
     }

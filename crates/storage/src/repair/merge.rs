@@ -13,10 +13,11 @@ use base::Timestamp;
 
 use super::Limits;
 use super::tables::NewTables;
-use crate::compaction::NewTable;
+use super::values::{Saver, Values};
 use crate::compaction::garbage::{Fate, Rule};
+use crate::directory::{FileKind, NewFile};
 use crate::error::Result;
-use crate::manifest::TableMeta;
+use crate::manifest::{Edit, TableMeta};
 use crate::table::{Entry, Table, TableBuilder, TableOptions, WholeEntries};
 use crate::version::LEVELS;
 
@@ -25,9 +26,10 @@ use crate::version::LEVELS;
 pub(super) fn into_one_run(
     new: &mut NewTables<'_>,
     tables: &[TableMeta],
+    values: &Values,
     watermark: Timestamp,
     limits: Limits,
-) -> Result<Vec<TableMeta>> {
+) -> Result<Edit> {
     let mut waiting: Vec<&TableMeta> = tables.iter().filter(|it| it.bounds.is_some()).collect();
     // The last one is opened next.
     waiting.sort_by(|a, b| b.first_key().cmp(a.first_key()));
@@ -36,6 +38,7 @@ pub(super) fn into_one_run(
         rule: Rule::new(watermark),
         table_bytes: limits.table_bytes,
         builder: None,
+        saver: Saver::new(values),
         added: Vec::new(),
     };
     let mut last: Option<(Vec<u8>, Timestamp)> = None;
@@ -67,7 +70,10 @@ pub(super) fn into_one_run(
         }
     }
     writer.finish_table()?;
-    Ok(writer.added)
+    let mut added_values: Vec<_> = values.whole().collect();
+    added_values.extend(writer.saver.finish()?);
+    // Those that nothing refers to drop out by themselves.
+    Ok(Edit { added: writer.added, added_values, ..Edit::default() })
 }
 
 /// An open table, on an entry.
@@ -92,15 +98,17 @@ fn first_of(open: &[Source]) -> Option<usize> {
     (0..open.len()).min_by(|a, b| position(a).cmp(&position(b)))
 }
 
-struct RunWriter {
+struct RunWriter<'v> {
     rule: Rule,
     table_bytes: u64,
     builder: Option<(u64, TableBuilder)>,
+    saver: Saver<'v>,
     added: Vec<TableMeta>,
 }
 
-impl RunWriter {
+impl RunWriter<'_> {
     fn add(&mut self, new: &mut NewTables<'_>, entry: Entry<'_>) -> Result<()> {
+        let Some(value) = self.saver.save(new, entry.key, entry.value)? else { return Ok(()) };
         // Everything there is, is here: nothing lies beneath.
         if self.rule.judge(entry.key, entry.ts, entry.value, |_| false) == Fate::Drop {
             return Ok(());
@@ -110,11 +118,11 @@ impl RunWriter {
             self.finish_table()?;
         }
         if self.builder.is_none() {
-            let NewTable { number, file, path } = new.create()?;
+            let NewFile { number, file, path } = new.create(FileKind::Table)?;
             self.builder = Some((number, TableBuilder::new(file, &path, TableOptions::default())));
         }
         let (_, builder) = self.builder.as_mut().expect("a table is open");
-        builder.add(entry.key, entry.ts, entry.value)
+        builder.add(entry.key, entry.ts, value)
     }
 
     fn finish_table(&mut self) -> Result<()> {

@@ -7,9 +7,10 @@ use base::{Timestamp, text};
 use bytes::Bytes;
 use env::{Disk, OpenMode};
 
+use super::values::{Saver, Values};
 use super::{RepairPlan, tolerate};
-use crate::compaction::{NewTable, Shape, TreeShape};
-use crate::directory::{FileName, table_name};
+use crate::compaction::{Shape, TreeShape};
+use crate::directory::{FileId, FileKind, FileName, NewFile, table_name};
 use crate::error::{Error, Result};
 use crate::manifest::{Edit, State, TableMeta};
 use crate::table::{Gap, Table, TableBuilder, TableOptions, TableSummary, WholeEntries};
@@ -39,6 +40,7 @@ impl Tables {
         disk: &dyn Disk,
         folder: &Path,
         state: State,
+        values: &Values,
         plan: &mut RepairPlan,
     ) -> Result<Tables> {
         let (mut broken, mut lost) = (Vec::new(), Vec::new());
@@ -55,7 +57,8 @@ impl Tables {
                 lost.push(meta.number);
                 continue;
             };
-            if is_whole(table, plan)? {
+            let is_whole = is_whole(table.clone(), plan)?;
+            if !values.are_missed(&table, meta, plan)? && is_whole {
                 plan.whole_tables += 1;
             } else {
                 broken.push(meta.clone());
@@ -65,12 +68,17 @@ impl Tables {
     }
 
     /// Reads all tables that are there, for want of a manifest.
-    pub(super) fn all(disk: &dyn Disk, folder: &Path, plan: &mut RepairPlan) -> Result<Tables> {
+    pub(super) fn all(
+        disk: &dyn Disk,
+        folder: &Path,
+        values: &Values,
+        plan: &mut RepairPlan,
+    ) -> Result<Tables> {
         let mut tables = Vec::new();
         // The newest commit in the tables so far, which were written before the ones to come.
         let mut newest = Timestamp::ZERO;
         let mut is_bulk = false;
-        for number in numbers(disk, folder)? {
+        for number in numbers(disk, folder, FileKind::Table)? {
             let opened = Table::open(disk, &folder.join(table_name(number)));
             let Some(table) = tolerate(plan, opened)? else {
                 plan.losses.push(format!(
@@ -82,7 +90,8 @@ impl Tables {
             let summary =
                 TableSummary { bytes: table.bytes(), properties: table.properties().clone() };
             let mut meta = TableMeta::new(number, 0, &summary);
-            is_whole(table, plan)?;
+            is_whole(table.clone(), plan)?;
+            values.are_missed(&table, &meta, plan)?;
             if meta.bounds.is_some() && meta.ts_max() == Timestamp::ZERO {
                 is_bulk = true;
                 meta = meta.committed_at(newest.next());
@@ -171,22 +180,29 @@ pub(super) fn shape_of(state: &State) -> Shape {
         let tables = state.tables.values().filter(|meta| meta.tree == id);
         TreeShape::new(id, style, tables.cloned().map(Arc::new).collect())
     };
-    Shape { trees: styles.iter().map(tree).collect() }
+    Shape { trees: styles.iter().map(tree).collect(), values: Vec::new() }
 }
 
 /// Writes what is whole of tables to new ones in their places.
-pub(super) fn rewrite(new: &mut NewTables<'_>, broken: &[TableMeta]) -> Result<Edit> {
+pub(super) fn rewrite(
+    new: &mut NewTables<'_>,
+    broken: &[TableMeta],
+    values: &Values,
+) -> Result<Edit> {
     let mut edit = Edit::default();
+    let mut saver = Saver::new(values);
     for meta in broken {
         edit.removed.push(meta.number);
         let mut whole = WholeEntries::new(Table::open(new.disk, &new.path(meta.number))?);
         if !whole.next()? {
             continue;
         }
-        let NewTable { number, file, path } = new.create()?;
+        let NewFile { number, file, path } = new.create(FileKind::Table)?;
         let mut builder = TableBuilder::new(file, &path, TableOptions::default());
         while let Some(entry) = whole.entry() {
-            builder.add(entry.key, entry.ts, entry.value)?;
+            if let Some(value) = saver.save(new, entry.key, entry.value)? {
+                builder.add(entry.key, entry.ts, value)?;
+            }
             if !whole.next()? {
                 break;
             }
@@ -198,10 +214,11 @@ pub(super) fn rewrite(new: &mut NewTables<'_>, broken: &[TableMeta]) -> Result<E
             None => table,
         });
     }
+    edit.added_values = saver.finish()?;
     Ok(edit)
 }
 
-/// The files of new tables.
+/// The files of new tables, and of new values.
 pub(super) struct NewTables<'a> {
     pub(super) disk: &'a dyn Disk,
     folder: PathBuf,
@@ -215,7 +232,8 @@ impl NewTables<'_> {
         folder: PathBuf,
         tables: &Tables,
     ) -> Result<NewTables<'a>> {
-        let above = numbers(disk, &folder)?.last().map_or(1, |last| last + 1);
+        let last = |kind| Ok(numbers(disk, &folder, kind)?.last().copied().unwrap_or(0));
+        let above = 1 + last(FileKind::Table)?.max(last(FileKind::Values)?);
         let named = match tables {
             Tables::Named { state, .. } => state.next_file_number,
             Tables::All(_) => 1,
@@ -237,12 +255,12 @@ impl NewTables<'_> {
         self.next
     }
 
-    pub(super) fn create(&mut self) -> Result<NewTable> {
+    pub(super) fn create(&mut self, kind: FileKind) -> Result<NewFile> {
         let number = self.new_number();
-        let path = self.path(number);
+        let path = self.folder.join(FileId { kind, number }.name());
         let file = self.disk.open(&path, OpenMode::CreateNew);
         let file = file.map_err(Error::io(&path, "create"))?;
-        Ok(NewTable { number, file, path })
+        Ok(NewFile { number, file, path })
     }
 
     /// Makes the names of all new tables durable.
@@ -251,11 +269,12 @@ impl NewTables<'_> {
     }
 }
 
-/// Returns the numbers of all files of tables, in order.
-fn numbers(disk: &dyn Disk, folder: &Path) -> Result<Vec<u64>> {
+/// Returns the numbers of all files of a kind, in order.
+pub(super) fn numbers(disk: &dyn Disk, folder: &Path, kind: FileKind) -> Result<Vec<u64>> {
     let names = disk.list(folder).map_err(Error::io(folder, "list"))?;
     let numbers = names.iter().filter_map(|name| match FileName::parse(name) {
-        Some(FileName::Table(number)) => Some(number),
+        Some(FileName::Table(number)) if kind == FileKind::Table => Some(number),
+        Some(FileName::Values(number)) if kind == FileKind::Values => Some(number),
         _ => None,
     });
     let mut numbers: Vec<u64> = numbers.collect();

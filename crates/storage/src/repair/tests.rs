@@ -15,6 +15,7 @@ use super::*;
 use crate::batch::encode_batch;
 use crate::compaction::CompactionOptions;
 use crate::directory::table_name;
+use crate::manifest::Edit;
 use crate::table::{BlockRole, Table, TableOptions};
 use crate::version::{Style, TreeId};
 use crate::{Compacted, Engine, EngineOptions, MemoryOptions, Value, wal};

@@ -27,11 +27,12 @@ struct Cached {
     block: CachedBlock,
 }
 
-/// A data block, or filter and index of a partition.
+/// A data block, filter and index of a partition, or a value of a value file.
 #[derive(Clone)]
 enum CachedBlock {
     Data(DataBlock),
     Metadata(Arc<Metadata>),
+    Value(Bytes),
 }
 
 /// What of the cache is fetched ahead of a look-up.
@@ -62,7 +63,7 @@ impl BlockCache {
     pub(crate) fn data(&self, table: u64, offset: u64) -> Option<DataBlock> {
         match self.get(table, offset)? {
             CachedBlock::Data(block) => Some(block),
-            CachedBlock::Metadata(_) => None,
+            CachedBlock::Metadata(_) | CachedBlock::Value(_) => None,
         }
     }
 
@@ -79,8 +80,20 @@ impl BlockCache {
     pub(crate) fn metadata(&self, table: u64, offset: u64) -> Option<Arc<Metadata>> {
         match self.get(table, offset)? {
             CachedBlock::Metadata(metadata) => Some(metadata),
-            CachedBlock::Data(_) => None,
+            CachedBlock::Data(_) | CachedBlock::Value(_) => None,
         }
+    }
+
+    /// Returns a value of a value file, which are numbered together with tables.
+    pub(crate) fn value(&self, file: u64, offset: u64) -> Option<Bytes> {
+        match self.get(file, offset)? {
+            CachedBlock::Value(value) => Some(value),
+            CachedBlock::Data(_) | CachedBlock::Metadata(_) => None,
+        }
+    }
+
+    pub(crate) fn insert_value(&self, file: u64, offset: u64, value: &Bytes) {
+        self.insert(file, offset, CachedBlock::Value(value.clone()), value.len());
     }
 
     pub(crate) fn insert_data(&self, table: u64, offset: u64, block: &DataBlock) {

@@ -15,7 +15,8 @@ use super::footer::{FORMAT_VERSION, Footer};
 use super::index::{PartitionHandle, encode_handle, put_separator};
 use super::position::{Position, SUFFIX_BYTES};
 use super::properties::{TableBounds, TableProperties};
-use crate::{Error, Result, Value};
+use crate::values::HANDLE_BYTES_MAX;
+use crate::{Error, Result, Stored, Value};
 
 /// Largest key and value together, in bytes. The largest thing anybody stores as one value is the
 /// record of a whole transaction.
@@ -43,9 +44,24 @@ pub struct TableOptions {
     pub has_hash_index: bool,
     /// How data blocks are compressed.
     pub compression: Compression,
+    /// A value of at least so many bytes lies in a value file, and the table refers to it; with
+    /// `None` all values lie in tables. A table does not see to that itself: a flush, a compaction
+    /// and a bulk load do.
+    pub separate_from: Option<usize>,
+    /// A value file ends about here, in bytes.
+    pub value_file_bytes: u64,
     /// The program's name and version, for people.
     pub creator: String,
 }
+
+/// Values from this length on, in bytes, lie apart unless told otherwise. It is what a read of the
+/// disk takes anyway, so a value of this length costs one of its own and no more; and a copy on each
+/// level that is saved is a hundred times what the handle takes.
+pub const SEPARATE_FROM_DEFAULT: usize = 4 << 10;
+
+/// How long a value file gets, in bytes, unless told otherwise: a flush makes one or two, and what
+/// is live in a worn one is copied within a second.
+const VALUE_FILE_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Default for TableOptions {
     fn default() -> TableOptions {
@@ -56,6 +72,8 @@ impl Default for TableOptions {
             filter_bits_per_key: 10,
             has_hash_index: true,
             compression: Compression::default(),
+            separate_from: Some(SEPARATE_FROM_DEFAULT),
+            value_file_bytes: VALUE_FILE_BYTES_DEFAULT,
             creator: concat!("holm ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -138,9 +156,19 @@ impl TableBuilder {
     ///
     /// # Panics
     /// If the entry is out of order, or larger than 64 MiB.
-    pub fn add(&mut self, key: &[u8], ts: Timestamp, value: Value<'_>) -> Result<()> {
+    pub fn add<'v>(
+        &mut self,
+        key: &[u8],
+        ts: Timestamp,
+        value: impl Into<Stored<'v>>,
+    ) -> Result<()> {
+        let value = value.into();
         let position = Position::new(key, ts);
-        let value_len = value.as_put().map_or(0, <[u8]>::len);
+        let value_len = match value {
+            Stored::Put(bytes) => bytes.len(),
+            Stored::Apart(_) => HANDLE_BYTES_MAX,
+            Stored::Tombstone => 0,
+        };
         assert!(
             key.len() + value_len <= ENTRY_BYTES_MAX,
             "an entry of {} bytes is larger than a table takes",

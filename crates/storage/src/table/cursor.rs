@@ -12,7 +12,7 @@ use super::data::{DataBlock, DataCursor, Seen, Sight};
 use super::position::Position;
 use super::reader::{Fill, Inner, Table, at};
 use super::separators::Metadata;
-use crate::{Error, Result, Value};
+use crate::{Error, Result, Stored};
 
 /// How much a scan reads at once, in bytes. One call then costs less than checking what it read,
 /// and a disk that seeks spends its time reading.
@@ -37,7 +37,7 @@ pub struct Entry<'a> {
     /// When it was written.
     pub ts: Timestamp,
     /// What was written.
-    pub value: Value<'a>,
+    pub value: Stored<'a>,
 }
 
 /// A way through the entries.
@@ -196,7 +196,7 @@ impl TableCursor {
         &mut self,
         (ts, ts_override): (Timestamp, Option<Timestamp>),
         end: Option<&[u8]>,
-        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+        take: &mut impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let mut sight = Sight { ts, ts_override, is_decided: false, steps: 0 };
         let mut is_valid = self.data.is_valid();
@@ -226,7 +226,7 @@ impl TableCursor {
         &mut self,
         sight: &mut Sight,
         end: Option<&[u8]>,
-        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+        take: &mut impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Result<Seen> {
         loop {
             // Most blocks lie within the range as a whole: their rows are spared the question.

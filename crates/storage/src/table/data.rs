@@ -18,8 +18,8 @@
 //!   number is the next lower multiple of *interval*, where *shared* is 0. Sharing with the base
 //!   and not with the entry before costs a few bytes of long keys, and lets any entry be decoded
 //!   alone: a search touches what it compares, a step back costs what a step forward does.
-//! * *kind* is 0 for a value, 1 for a tombstone (no value); 2 is reserved for a reference to a
-//!   value stored elsewhere, 3 is reserved.
+//! * *kind* is 0 for a value, 1 for a tombstone (no value), 2 for a value that lies in a value file:
+//!   the handle of it then stands in its place (since format 3); 3 is reserved.
 //! * A *tag* is the second lowest byte of the hash of the user key. A point read compares all tags
 //!   of a block with its own, eight at a time, and decodes only where they are equal: once for a
 //!   key that is there, hardly ever for one that is not. That is a hash index of one byte per entry
@@ -42,8 +42,9 @@ use bytes::{Buf, Bytes};
 
 use super::block::{Block, BlockCursor, Decoded, Flaw};
 use super::position::{Position, common_prefix};
-use crate::Value;
+use crate::Stored;
 use crate::memtable::prefetch;
+use crate::values::ValueHandle;
 
 /// What follows the offsets and tags: count, interval and flags.
 const TAIL_BYTES: usize = 6;
@@ -68,6 +69,7 @@ const PREFETCH_MAX: usize = 64;
 const TS_BYTES: usize = 8;
 const KIND_PUT: u64 = 0;
 const KIND_TOMBSTONE: u64 = 1;
+const KIND_APART: u64 = 2;
 
 /// Returns the tag of a key with this hash.
 pub(crate) fn tag_of(hash: u64) -> u8 {
@@ -101,7 +103,7 @@ impl DataBlockBuilder {
     }
 
     /// Appends an entry that is after all others.
-    pub(crate) fn add(&mut self, position: Position<'_>, hash: u64, value: Value<'_>) {
+    pub(crate) fn add(&mut self, position: Position<'_>, hash: u64, value: Stored<'_>) {
         let shared = if self.offsets.len().is_multiple_of(usize::from(self.interval)) {
             self.base_key.clear();
             self.base_key.extend_from_slice(position.key);
@@ -112,9 +114,10 @@ impl DataBlockBuilder {
                 .unwrap_or(0)
         };
         let rest = position.key.get(shared..).unwrap_or_default();
-        let (kind, value) = match value {
-            Value::Put(bytes) => (KIND_PUT, bytes),
-            Value::Tombstone => (KIND_TOMBSTONE, &[][..]),
+        let (kind, bytes) = match value {
+            Stored::Put(bytes) => (KIND_PUT, bytes),
+            Stored::Apart(_) => (KIND_APART, &[][..]),
+            Stored::Tombstone => (KIND_TOMBSTONE, &[][..]),
         };
         self.offsets.push(self.bytes.len() as u32);
         self.tags.push(tag_of(hash));
@@ -122,7 +125,10 @@ impl DataBlockBuilder {
         codec::put_varint(&mut self.bytes, (rest.len() as u64) << 2 | kind);
         codec::put_u64(&mut self.bytes, position.ts().raw());
         self.bytes.extend_from_slice(rest);
-        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(bytes);
+        if let Stored::Apart(handle) = value {
+            handle.encode(&mut self.bytes);
+        }
         self.last.clear();
         position.encode(&mut self.last);
     }
@@ -189,16 +195,36 @@ struct RawEntry<'a> {
     shared: usize,
     rest: &'a [u8],
     ts: Timestamp,
-    is_tombstone: bool,
+    kind: Kind,
     value_start: usize,
     value_end: usize,
+}
+
+/// What the bytes behind the key are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Put,
+    Tombstone,
+    Apart,
 }
 
 /// What a point read found in a block.
 pub(crate) struct Hit {
     pub(crate) ts: Timestamp,
-    /// Where the value lies in the contents; `None` for a tombstone.
-    value: Option<Range<usize>>,
+    kind: Kind,
+    /// Where the value, or its handle, lies in the contents.
+    value: Range<usize>,
+}
+
+/// A value that was found, as its table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In its block, whose memory it shares.
+    Inline(Bytes),
+    /// In a value file.
+    Apart(ValueHandle),
+    /// The key was deleted.
+    Tombstone,
 }
 
 impl DataBlock {
@@ -270,13 +296,25 @@ impl DataBlock {
     }
 
     /// Returns the contents, giving up the block.
-    pub(crate) fn into_value(self, hit: Hit) -> Option<Bytes> {
-        let Range { start, end } = hit.value?;
+    pub(crate) fn into_value(self, hit: Hit) -> Decoded<Place> {
+        let Range { start, end } = hit.value;
+        match hit.kind {
+            Kind::Put => {}
+            Kind::Apart => return self.handle_at(start, end).map(Place::Apart),
+            Kind::Tombstone => return Ok(Place::Tombstone),
+        }
         // Narrowing what is owned touches no reference count, as a slice would.
         let mut value = self.contents;
         value.truncate(end);
         value.advance(start);
-        Some(value)
+        Ok(Place::Inline(value))
+    }
+
+    /// Decodes the handle that lies there.
+    fn handle_at(&self, start: usize, end: usize) -> Decoded<ValueHandle> {
+        let bytes = self.contents.get(start..end).unwrap_or_default();
+        let flaw = |_| Flaw::new(start, "an entry does not say where its value lies");
+        ValueHandle::decode(bytes).map_err(flaw)
     }
 
     /// Returns the offsets; one of the two is empty.
@@ -342,9 +380,10 @@ impl DataBlock {
         let (ts, tail) = tail.split_first_chunk::<TS_BYTES>().ok_or_else(flaw)?;
         let rest_len = usize::try_from(rest_and_kind >> 2).map_err(|_| flaw())?;
         let (rest, value) = tail.split_at_checked(rest_len).ok_or_else(flaw)?;
-        let is_tombstone = match rest_and_kind & 3 {
-            KIND_PUT => false,
-            KIND_TOMBSTONE if value.is_empty() => true,
+        let kind = match rest_and_kind & 3 {
+            KIND_PUT => Kind::Put,
+            KIND_TOMBSTONE if value.is_empty() => Kind::Tombstone,
+            KIND_APART => Kind::Apart,
             kind => {
                 return Err(Flaw::new(start, format!("an entry is of the unknown kind {kind}")));
             }
@@ -352,7 +391,7 @@ impl DataBlock {
         let shared = usize::try_from(shared).map_err(|_| flaw())?;
         let ts = Timestamp::from_raw(u64::from_le_bytes(*ts));
         let value_start = end - value.len();
-        Ok(RawEntry { shared, rest, ts, is_tombstone, value_start, value_end: end })
+        Ok(RawEntry { shared, rest, ts, kind, value_start, value_end: end })
     }
 
     /// Returns the user key of a base.
@@ -442,7 +481,7 @@ impl DataBlock {
 
 impl RawEntry<'_> {
     fn hit(&self) -> Hit {
-        Hit { ts: self.ts, value: (!self.is_tombstone).then_some(self.value_start..self.value_end) }
+        Hit { ts: self.ts, kind: self.kind, value: self.value_start..self.value_end }
     }
 }
 
@@ -508,7 +547,7 @@ fn from_format_1(contents: Bytes) -> Decoded<DataBlock> {
     let mut builder = DataBlockBuilder::new(16, false);
     let mut is_valid = cursor.seek_first()?;
     while is_valid {
-        builder.add(cursor.position(), 0, cursor.value());
+        builder.add(cursor.position(), 0, cursor.value().into());
         is_valid = cursor.next()?;
     }
     let mut out = Vec::with_capacity(builder.len());
@@ -554,8 +593,10 @@ pub(crate) struct DataCursor {
     base_key: Range<usize>,
     is_based: bool,
     ts: Timestamp,
-    is_tombstone: bool,
+    kind: Kind,
     value: Range<usize>,
+    /// Where the value lies, if it lies apart.
+    handle: Option<ValueHandle>,
 }
 
 impl DataCursor {
@@ -570,8 +611,9 @@ impl DataCursor {
             base_key: 0..0,
             is_based: false,
             ts: Timestamp::ZERO,
-            is_tombstone: false,
+            kind: Kind::Tombstone,
             value: 0..0,
+            handle: None,
         }
     }
 
@@ -608,10 +650,11 @@ impl DataCursor {
 
     /// Returns the current value. Off the block it means nothing.
     #[inline]
-    pub(crate) fn value(&self) -> Value<'_> {
-        match self.block.contents.get(self.value.clone()) {
-            Some(bytes) if !self.is_tombstone => Value::Put(bytes),
-            _ => Value::Tombstone,
+    pub(crate) fn value(&self) -> Stored<'_> {
+        match (self.kind, self.block.contents.get(self.value.clone()), self.handle) {
+            (Kind::Put, Some(bytes), _) => Stored::Put(bytes),
+            (Kind::Apart, _, Some(handle)) => Stored::Apart(handle),
+            _ => Stored::Tombstone,
         }
     }
 
@@ -671,7 +714,7 @@ impl DataCursor {
         &mut self,
         sight: &mut Sight,
         end: Option<&[u8]>,
-        take: &mut impl FnMut(&[u8], Timestamp, &[u8]) -> ControlFlow<()>,
+        take: &mut impl FnMut(&[u8], Timestamp, Stored<'_>) -> ControlFlow<()>,
     ) -> Decoded<Seen> {
         let DataCursor { block, key, number, .. } = self;
         let interval = usize::from(block.interval);
@@ -708,11 +751,16 @@ impl DataCursor {
             let ts = sight.ts_override.unwrap_or(entry.ts);
             if !sight.is_decided && ts <= sight.ts {
                 sight.is_decided = true;
-                if !entry.is_tombstone {
-                    let value = block.contents.get(entry.value_start..entry.value_end);
-                    if take(key, ts, value.unwrap_or_default()).is_break() {
-                        return Ok(Seen::Stop);
+                let (start, end) = (entry.value_start, entry.value_end);
+                let value = match entry.kind {
+                    Kind::Put => {
+                        Some(Stored::Put(block.contents.get(start..end).unwrap_or_default()))
                     }
+                    Kind::Apart => Some(Stored::Apart(block.handle_at(start, end)?)),
+                    Kind::Tombstone => None,
+                };
+                if value.is_some_and(|value| take(key, ts, value).is_break()) {
+                    return Ok(Seen::Stop);
                 }
             } else if sight.steps >= STEPS_MAX {
                 return Ok(Seen::Crowd);
@@ -769,8 +817,12 @@ impl DataCursor {
         self.intact = if base == number { self.key.len() } else { entry.shared };
         self.number = number;
         self.ts = entry.ts;
-        self.is_tombstone = entry.is_tombstone;
+        self.kind = entry.kind;
         self.value = entry.value_start..entry.value_end;
+        self.handle = match entry.kind {
+            Kind::Apart => Some(self.block.handle_at(entry.value_start, entry.value_end)?),
+            Kind::Put | Kind::Tombstone => None,
+        };
         Ok(())
     }
 }
@@ -785,7 +837,7 @@ mod tests {
         let mut builder = DataBlockBuilder::new(16, true);
         for key in ["prefix of both/1", "prefix of both/2"] {
             let position = Position::new(key.as_bytes(), Timestamp::from_raw(5));
-            builder.add(position, hash, Value::Put(b"v"));
+            builder.add(position, hash, Stored::Put(b"v"));
         }
         let mut contents = Vec::new();
         builder.finish(&mut contents);

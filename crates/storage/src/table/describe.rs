@@ -12,7 +12,7 @@ use super::index::decode_handle;
 use super::position::Position;
 use super::properties::TableProperties;
 use super::reader::{Inner, Table, at};
-use crate::{Result, Value};
+use crate::Result;
 
 /// A table, block by block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl BlockLine {
         let mut cursor = DataCursor::new(block);
         let mut is_valid = cursor.seek_first()?;
         while is_valid {
-            self.tombstones += u64::from(cursor.value() == Value::Tombstone);
+            self.tombstones += u64::from(cursor.value().is_tombstone());
             self.entry(cursor.position());
             is_valid = cursor.next()?;
         }

@@ -27,8 +27,9 @@ pub(crate) const FOOTER_BYTES: usize = 48;
 
 /// The version of the format that is written, and the newest that is read.
 ///
-/// Format 2 has another layout of data blocks, compresses them, and may have no filters.
-pub const FORMAT_VERSION: u32 = 2;
+/// Format 2 has another layout of data blocks, compresses them, and may have no filters. Format 3
+/// may refer to values in value files.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The first byte is not text and the last ones break when a file passes through a text filter, as
 /// in PNG.

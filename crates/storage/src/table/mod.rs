@@ -3,7 +3,8 @@
 //!
 //! A table holds entries (user key, timestamp, value or tombstone) sorted by key ascending and, in
 //! one key, by timestamp descending, so that the newest comes first and a read at a timestamp is
-//! one seek. It is written once, front to back, and never changed.
+//! one seek. It is written once, front to back, and never changed. Of a large value it has only
+//! where it lies: see [`crate::values`].
 //!
 //! ```text
 //!  partition 0                             partition 1
@@ -46,8 +47,8 @@
 //! fails to open.
 //!
 //! # Not here
-//! Values stored apart from their keys (a kind is reserved). References: LevelDB
-//! `doc/table_format.md`, RocksDB's partitioned index and filters.
+//! The values that lie apart, which whoever reads a table fetches from their files. References:
+//! LevelDB `doc/table_format.md`, RocksDB's partitioned index and filters.
 
 mod block;
 mod block_cache;
@@ -72,16 +73,20 @@ pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use block::{Decoded, Flaw};
 pub use block_cache::BlockCache;
-pub use builder::{TableBuilder, TableOptions, TableSummary};
+pub use builder::{SEPARATE_FROM_DEFAULT, TableBuilder, TableOptions, TableSummary};
 pub use compression::Compression;
+pub(crate) use compression::{Compressor, decompress};
 pub use cursor::{Entry, Scan, TableCursor};
+pub use data::Place;
 pub use describe::{BlockLine, BlockRole, TableDescription};
 pub use filter::hash as key_hash;
 pub use footer::FORMAT_VERSION;
 pub(crate) use position::common_prefix;
 pub use properties::{TableBounds, TableProperties};
-pub use reader::{Found, Table, TableContext};
+pub(crate) use reader::at as flaw_at;
+pub use reader::{Found, Located, Table, TableContext};
 pub(crate) use salvage::{Gap, WholeEntries};
 pub use stats::{TableCounts, TableStats};
 pub use verify::Verified;

@@ -17,6 +17,9 @@
 //!  tag 14 user keys with more than one entry           varint   | since format 2
 //!  tag 15 bytes of keys and values that are not the    varint  /
 //!         newest of their key
+//!
+//!  tag 16 values in value files: the number of files, and for each of them its number, how many
+//!         values, and the bytes of their records, as varints; only if there are any, since format 3
 //! ```
 //!
 //! A reader skips tags that it does not know: properties can be added without a new format.
@@ -30,7 +33,8 @@ use base::{KeyRange, Timestamp};
 use bytes::Bytes;
 
 use super::block::{Decoded, Flaw};
-use crate::Value;
+use crate::Stored;
+use crate::values::ValueUse;
 
 /// What a table says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,7 +47,7 @@ pub struct TableProperties {
     pub distinct_keys: u64,
     /// Bytes of all user keys, before compression, without timestamps.
     pub key_bytes: u64,
-    /// Bytes of all values, before compression.
+    /// Bytes of all values that lie in the table, before compression.
     pub value_bytes: u64,
     /// Number of data blocks.
     pub data_blocks: u64,
@@ -58,6 +62,8 @@ pub struct TableProperties {
     /// Bytes of keys and values of entries that are not the newest of their key in this table:
     /// what compaction could drop once the watermark has passed; 0 in a table of format 1.
     pub superseded_bytes: u64,
+    /// What lies in value files, in the order of their numbers.
+    pub values: Vec<ValueUse>,
     /// Where the entries lie; `None` if there are none.
     pub bounds: Option<TableBounds>,
 }
@@ -94,12 +100,19 @@ impl TableProperties {
         is_new_key: bool,
         is_multiple: &mut bool,
         key: &[u8],
-        value: Value<'_>,
+        value: Stored<'_>,
     ) {
-        let value_len = value.as_put().map_or(0, <[u8]>::len) as u64;
+        let value_len = match value {
+            Stored::Put(bytes) => bytes.len() as u64,
+            Stored::Apart(handle) => {
+                ValueUse::count(&mut self.values, handle);
+                0
+            }
+            Stored::Tombstone => 0,
+        };
         self.entries += 1;
         self.distinct_keys += u64::from(is_new_key);
-        self.tombstones += u64::from(value == Value::Tombstone);
+        self.tombstones += u64::from(value.is_tombstone());
         self.key_bytes += key.len() as u64;
         self.value_bytes += value_len;
         if !is_new_key {
@@ -134,6 +147,11 @@ impl TableProperties {
         for (tag, number) in (13..).zip(numbers) {
             put_number(&mut out, tag, number);
         }
+        if !self.values.is_empty() {
+            let mut uses = Vec::new();
+            ValueUse::encode_all(&self.values, &mut uses);
+            put_field(&mut out, 16, &uses);
+        }
         out
     }
 
@@ -161,6 +179,14 @@ impl TableProperties {
         };
         // What the first format does not have.
         let newer = |tag: u64| if fields.contains_key(&tag) { number(tag) } else { Ok(0) };
+        let values = match fields.get(&16) {
+            None => Vec::new(),
+            Some(bytes) => {
+                let mut reader = Reader::new(bytes);
+                let uses = ValueUse::decode_all(&mut reader).ok().filter(|_| reader.is_empty());
+                uses.ok_or_else(|| Flaw::new(0, "property 16 is not a list of value files"))?
+            }
+        };
         let entries = number(1)?;
         let bounds = if entries > 0 {
             let bounds = TableBounds {
@@ -188,6 +214,7 @@ impl TableProperties {
             raw_bytes: newer(13)?,
             multiple_keys: newer(14)?,
             superseded_bytes: newer(15)?,
+            values,
             bounds,
         })
     }

@@ -27,7 +27,7 @@ use super::block::{Block, Decoded, Flaw, Handle, check, unseal};
 use super::block_cache::{BlockCache, Prefetch, owned};
 use super::compression::{Compression, decompress};
 use super::cursor::{Direction, ReadAhead, Scan, TableCursor};
-use super::data::DataBlock;
+use super::data::{DataBlock, Place};
 use super::filter::Filter;
 use super::footer::{BadFooter, FOOTER_BYTES, FORMAT_VERSION, Footer};
 use super::index::PartitionHandle;
@@ -48,6 +48,15 @@ pub struct Found {
     pub ts: Timestamp,
     /// The value; `None` if the key was deleted then. It shares the memory of its block.
     pub value: Option<Bytes>,
+}
+
+/// The newest version of a key at some timestamp, as its table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// When it was written.
+    pub ts: Timestamp,
+    /// The value, or where it is.
+    pub value: Place,
 }
 
 impl Found {
@@ -159,7 +168,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Damaged`] if a block on the way is not sound, [`Error::Io`] if it cannot be read.
-    pub fn get(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Found>> {
+    pub fn get(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Located>> {
         let inner = &*self.inner;
         let target = Position::new(key, ts);
         let Some(partition) = inner.partitions.get(inner.top.lower_bound(target)) else {
@@ -192,7 +201,10 @@ impl Table {
         if found.is_none() && metadata.filter.is_some() {
             inner.context.stats.add_false_positive(hash);
         }
-        Ok(found.map(|hit| Found { ts: hit.ts, value: block.into_value(hit) }))
+        let Some(hit) = found else { return Ok(None) };
+        let ts = hit.ts;
+        let value = block.into_value(hit).map_err(at(&inner.path, handle.offset))?;
+        Ok(Some(Located { ts, value }))
     }
 
     /// Returns a cursor that is on no entry yet.

@@ -9,7 +9,7 @@ use super::filter::{self, Filter};
 use super::position::Position;
 use super::properties::{TableBounds, TableProperties};
 use super::reader::{Inner, Partition, Table, at};
-use crate::{Error, Result, Value};
+use crate::{Error, Result, Stored};
 
 /// What a verification has read and found sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,7 +134,7 @@ impl Check<'_> {
         &mut self,
         position: Position<'_>,
         hash: u64,
-        value: Value<'_>,
+        value: Stored<'_>,
         filter: Option<&Filter>,
         offset: u64,
     ) -> Result<()> {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use base::Timestamp;
 use env::{Disk, OpenMode, SimDisk};
 
-use super::{Graveyard, TreeId, Version};
+use super::{Graveyard, LiveValues, Opened, TreeId, Version};
 use crate::Value;
-use crate::compaction::NewTable;
+use crate::directory::{FileId, FileKind, NewFile};
 use crate::manifest::{Edit, TableMeta};
 use crate::table::{BlockCache, Table, TableBuilder, TableContext, TableOptions};
+use crate::values::ValuesFile;
 
 /// Versions of keys: the order of the map is theirs.
 pub(crate) type Versions = BTreeMap<(Vec<u8>, u64), Option<Vec<u8>>>;
@@ -54,23 +55,23 @@ impl Fixture {
         Fixture { disk, version, next: 1, cache: Arc::new(BlockCache::new(256 << 10)) }
     }
 
-    fn path(number: u64) -> PathBuf {
-        PathBuf::from(format!("tables/{number}"))
+    fn path(file: FileId) -> PathBuf {
+        PathBuf::from("tables").join(file.name())
     }
 
-    pub(crate) fn create(&mut self) -> NewTable {
+    pub(crate) fn create(&mut self, kind: FileKind) -> NewFile {
         let number = self.next;
         self.next += 1;
-        let path = Self::path(number);
+        let path = Self::path(FileId { kind, number });
         let file = self.disk.open(&path, OpenMode::CreateNew).unwrap();
-        NewTable { number, file, path }
+        NewFile { number, file, path }
     }
 
     pub(crate) fn open(&self, number: u64) -> Table {
         // Every other table has a cache.
         let cache = (number % 2 == 1).then(|| Arc::clone(&self.cache));
         let context = TableContext { number, cache, ..TableContext::default() };
-        Table::open_shared(&self.disk, &Self::path(number), context).unwrap()
+        Table::open_shared(&self.disk, &Self::path(FileId::table(number)), context).unwrap()
     }
 
     /// Writes a table; with `ts_override` all its timestamps are zero in the file.
@@ -81,7 +82,7 @@ impl Fixture {
         versions: &[Borrowed<'_>],
         ts_override: Option<u64>,
     ) -> TableMeta {
-        let NewTable { number, file, path } = self.create();
+        let NewFile { number, file, path } = self.create(FileKind::Table);
         let mut builder = TableBuilder::new(file, &path, options());
         for &(key, ts, value) in versions {
             let ts = if ts_override.is_some() { 0 } else { ts };
@@ -99,9 +100,16 @@ impl Fixture {
     pub(crate) fn apply(&mut self, edit: &Edit) {
         let live: Vec<u64> = self.version.tables().map(|table| table.meta.number).collect();
         let new = edit.added.iter().filter(|meta| !live.contains(&meta.number));
-        let opened = new.map(|meta| (meta.number, self.open(meta.number))).collect();
+        let tables = new.map(|meta| (meta.number, self.open(meta.number))).collect();
+        let values = edit.added_values.iter().map(|meta| {
+            let path = Self::path(FileId::values(meta.number));
+            let file = ValuesFile::open(&self.disk, &path, meta.number).unwrap();
+            let cache = (meta.number % 2 == 1).then(|| Arc::clone(&self.cache));
+            LiveValues::new(file, cache, self.version.graveyard())
+        });
+        let opened = Opened { tables, values: values.collect() };
         let version = self.version.apply(edit, opened);
-        self.version.mark_obsolete(edit);
+        self.version.mark_obsolete(edit, &version);
         self.version = version;
     }
 

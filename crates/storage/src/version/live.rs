@@ -1,32 +1,33 @@
-//! A live table, and what becomes of its file when it is one no more.
+//! A live table or value file, and what becomes of it when it is one no more.
 
 use std::sync::Arc;
 
 use base::Timestamp;
 
 use crate::Result;
+use crate::directory::FileId;
 use crate::iterator::LiveCursor;
 use crate::manifest::TableMeta;
 use crate::sync::{AtomicBool, Mutex, Ordering, lock};
-use crate::table::{Found, Table};
+use crate::table::{Located, Table};
 
-/// The numbers of files that are neither named by the manifest nor used by anybody: they can be
+/// The files that are neither named by the manifest nor used by anybody: they can be
 /// removed. Filled by whoever lets go of a table last, which may be a reader, who is not made to
 /// wait for a disk.
 #[derive(Debug, Default)]
 pub struct Graveyard {
-    numbers: Mutex<Vec<u64>>,
+    files: Mutex<Vec<FileId>>,
 }
 
 impl Graveyard {
-    /// Takes all numbers out.
-    pub fn drain(&self) -> Vec<u64> {
-        std::mem::take(&mut *lock(&self.numbers))
+    /// Takes all out.
+    pub fn drain(&self) -> Vec<FileId> {
+        std::mem::take(&mut *lock(&self.files))
     }
 
-    /// Puts a number back, of a file that could not be removed just now.
-    pub fn bury(&self, number: u64) {
-        lock(&self.numbers).push(number);
+    /// Puts a file in.
+    pub fn bury(&self, file: FileId) {
+        lock(&self.files).push(file);
     }
 }
 
@@ -41,7 +42,7 @@ struct LiveFile {
 impl Drop for LiveFile {
     fn drop(&mut self) {
         if self.is_obsolete.load(Ordering::Acquire) {
-            self.graveyard.bury(self.number);
+            self.graveyard.bury(FileId::table(self.number));
         }
     }
 }
@@ -90,18 +91,18 @@ impl LiveTable {
     ///
     /// # Errors
     /// As [`Table::get`].
-    pub fn get(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Found>> {
+    pub fn get(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Located>> {
         match self.meta.ts_override {
             None => self.get_stored(key, hash, ts),
             Some(own) if own > ts => Ok(None),
             Some(own) => {
                 let found = self.get_stored(key, hash, Timestamp::MAX)?;
-                Ok(found.map(|found| Found { ts: own, ..found }))
+                Ok(found.map(|found| Located { ts: own, ..found }))
             }
         }
     }
 
-    fn get_stored(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Found>> {
+    fn get_stored(&self, key: &[u8], hash: u64, ts: Timestamp) -> Result<Option<Located>> {
         self.file.table.get(key, hash, ts)
     }
 }

@@ -23,13 +23,16 @@
 //! # When a file goes
 //! A version only counts references. When an edit has taken a table out *and the manifest says so*,
 //! [`Version::mark_obsolete`] marks its file; when the last version and the last cursor let go of
-//! it, its number is put into the [`Graveyard`], which the engine empties at a time of its own.
+//! it, it is put into the [`Graveyard`], which the engine empties at a time of its own. A value file
+//! goes in the same way, with the last table that refers to it: a version has those that its tables
+//! refer to, and how much of each is live is a sum over the tables ([`uses_of`]).
 //!
 //! # Not here
 //! Which tables to compact ([`crate::compaction`]), what is durable ([`crate::manifest`]).
 
 mod live;
 mod run;
+mod values;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -45,10 +48,12 @@ use base::{KeyRange, Timestamp};
 
 pub use live::{Graveyard, LiveTable};
 pub use run::Run;
+pub use values::{LiveValues, ValueFiles, uses_of};
 
 use crate::iterator::RunCursor;
 use crate::manifest::{Edit, MANIFEST_NAME, State, TableMeta};
-use crate::table::{Found, Table};
+use crate::table::{Found, Located, Table};
+use crate::values::ValuesMeta;
 use crate::{Error, Result};
 
 /// Number of levels of a leveled tree, level 0 included. With the last one ten times larger than
@@ -163,11 +168,21 @@ pub(crate) fn arrange<T>(tables: Vec<T>, meta: impl Fn(&T) -> &TableMeta) -> Vec
     levels
 }
 
+/// Files that were opened to become part of a version.
+#[derive(Default)]
+pub struct Opened {
+    /// Tables with their numbers.
+    pub tables: Vec<(u64, Table)>,
+    /// Value files.
+    pub values: Vec<LiveValues>,
+}
+
 /// An immutable set of live tables. Clones share everything.
 #[derive(Clone)]
 pub struct Version {
     /// In rising order of their names; tree 0 is always there.
     trees: Vec<Arc<Tree>>,
+    values: ValueFiles,
     graveyard: Arc<Graveyard>,
 }
 
@@ -175,25 +190,30 @@ impl Version {
     /// Returns the version without tables.
     pub fn empty(graveyard: Arc<Graveyard>) -> Version {
         let tree = Tree::new(TreeId::DEFAULT, Style::Leveled, Vec::new());
-        Version { trees: vec![Arc::new(tree)], graveyard }
+        Version { trees: vec![Arc::new(tree)], values: ValueFiles::default(), graveyard }
     }
 
-    /// Opens all tables of a state.
+    /// Opens all tables and value files of a state.
     ///
     /// # Errors
-    /// Whatever `open` says; [`Error::Damaged`] if the tables cannot be a version.
+    /// Whatever `open` and `open_values` say; [`Error::Damaged`] if the tables cannot be a version.
     pub fn open(
         state: &State,
         graveyard: Arc<Graveyard>,
         mut open: impl FnMut(&TableMeta) -> Result<Table>,
+        open_values: impl FnMut(&ValuesMeta) -> Result<LiveValues>,
     ) -> Result<Version> {
         let edit = Edit {
             added: state.tables.values().cloned().collect(),
+            added_values: state.values.values().copied().collect(),
             styles: state.styles.iter().map(|(&tree, &style)| (tree, style)).collect(),
             ..Edit::default()
         };
         let opened = edit.added.iter().map(|meta| Ok((meta.number, open(meta)?)));
-        let opened: Vec<(u64, Table)> = opened.collect::<Result<_>>()?;
+        let opened = Opened {
+            tables: opened.collect::<Result<_>>()?,
+            values: edit.added_values.iter().map(open_values).collect::<Result<_>>()?,
+        };
         let version = Version::empty(graveyard).apply(&edit, opened);
         let checked = version.check_invariants();
         checked.map_err(|what| Error::damaged(Path::new(MANIFEST_NAME), 0, what))?;
@@ -206,7 +226,8 @@ impl Version {
     /// # Panics
     /// If an added table is neither in `opened` nor live here.
     #[must_use]
-    pub fn apply(&self, edit: &Edit, opened: Vec<(u64, Table)>) -> Version {
+    pub fn apply(&self, edit: &Edit, opened: Opened) -> Version {
+        let Opened { tables: opened, values: opened_values } = opened;
         let mut opened: BTreeMap<u64, Table> = opened.into_iter().collect();
         let removed: BTreeSet<u64> = edit.removed.iter().copied().collect();
         let mut styles: BTreeMap<TreeId, Style> =
@@ -241,14 +262,21 @@ impl Version {
                 _ => Arc::new(Tree::new(id, style, tables.remove(&id).unwrap_or_default())),
             }
         });
-        let version = Version { trees: trees.collect(), graveyard: Arc::clone(&self.graveyard) };
+        let mut version = Version { trees: trees.collect(), ..self.clone() };
+        version.values = if version.tables().any(|table| !table.meta.values.is_empty()) {
+            self.values.next(opened_values, version.tables().map(|table| &*table.meta))
+        } else {
+            ValueFiles::default()
+        };
         debug_assert_eq!(version.check_invariants(), Ok(()));
         version
     }
 
     /// Marks the files that an edit of this version takes out: each is put into the graveyard when
-    /// nobody uses it any more. To be called once the manifest says that they are gone.
-    pub fn mark_obsolete(&self, edit: &Edit) {
+    /// nobody uses it any more; and the value files that the version after it does not have. To be
+    /// called once the manifest says that they are gone.
+    pub fn mark_obsolete(&self, edit: &Edit, after: &Version) {
+        self.values.mark_obsolete_but(&after.values);
         let kept: BTreeSet<u64> = edit.added.iter().map(|meta| meta.number).collect();
         let removed: BTreeSet<u64> = edit.removed.iter().copied().collect();
         for table in self.tables() {
@@ -285,6 +313,11 @@ impl Version {
         self.trees.iter().flat_map(|tree| tree.tables())
     }
 
+    /// Returns the value files.
+    pub fn values(&self) -> &ValueFiles {
+        &self.values
+    }
+
     /// Returns the graveyard that the files of this version end in.
     pub fn graveyard(&self) -> &Arc<Graveyard> {
         &self.graveyard
@@ -298,9 +331,9 @@ impl Version {
         for run in self.tree_of(key).runs() {
             if let Some(table) = run.find(key)
                 && table.meta.ts_min() <= ts
-                && let Some(found) = table.get(key, hash, ts)?
+                && let Some(Located { ts, value }) = table.get(key, hash, ts)?
             {
-                return Ok(Some(found));
+                return Ok(Some(Found { ts, value: self.values.fetch(key, value)? }));
             }
         }
         Ok(None)

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::fixture::{Fixture, Versions, position};
 use super::*;
+use crate::directory::FileId;
 use crate::iterator::{Cursor, Merge};
 use crate::table::key_hash;
 
@@ -46,7 +47,7 @@ proptest! {
         });
         let version = &fixture.version;
         prop_assert_eq!(version.check_invariants(), Ok(()));
-        prop_assert_eq!(version.graveyard().drain(), Vec::<u64>::new());
+        prop_assert_eq!(version.graveyard().drain(), Vec::<FileId>::new());
         for key in 0..31 {
             let key = [b'k', key];
             for at in 0..=2 * all.len() as u64 + 1 {
@@ -68,7 +69,7 @@ proptest! {
         drop(oldest);
         let graveyard = Arc::clone(version.graveyard());
         drop(fixture);
-        prop_assert_eq!(graveyard.drain(), Vec::<u64>::new());
+        prop_assert_eq!(graveyard.drain(), Vec::<FileId>::new());
     }
 
     #[test]
@@ -107,7 +108,7 @@ fn a_file_is_buried_when_the_last_reader_lets_go() {
     assert!(cursor.seek_first().unwrap());
     assert!(graveyard.drain().is_empty(), "the cursor still reads it");
     drop(cursor);
-    assert_eq!(graveyard.drain(), [number]);
+    assert_eq!(graveyard.drain(), [FileId::table(number)]);
 }
 
 #[test]
@@ -133,7 +134,12 @@ fn what_cannot_be_is_noticed() {
         let graveyard = Arc::new(Graveyard::default());
         // Debug builds would stop in the middle.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Version::open(&state, graveyard, |meta| Ok(fixture.open(meta.number)))
+            Version::open(
+                &state,
+                graveyard,
+                |meta| Ok(fixture.open(meta.number)),
+                |_| unreachable!("there are no value files"),
+            )
         }));
         let message = match opened {
             Ok(opened) => opened.err().unwrap().to_string(),
@@ -151,7 +157,7 @@ fn what_cannot_be_is_noticed() {
 fn keys_go_to_the_trees_of_their_keyspaces() {
     let version = Version::empty(Arc::new(Graveyard::default()));
     let styles = vec![(TreeId(4), Style::Tiered), (TreeId(7), Style::Leveled)];
-    let version = version.apply(&Edit { styles, ..Edit::default() }, Vec::new());
+    let version = version.apply(&Edit { styles, ..Edit::default() }, Opened::default());
     let tree_of = |keyspace| version.tree_of(&KeyspaceId(keyspace).encode(b"key")).id.0;
     assert_eq!([0, 3, 4, 5, 7, 8].map(tree_of), [0, 0, 4, 0, 7, 0]);
     assert_eq!(version.tree_of(b"").id, TreeId::DEFAULT);

@@ -111,7 +111,7 @@ impl Model {
         if self.style == Style::Tiered {
             trees.insert(0, TreeShape::new(TreeId(0), Style::Leveled, Vec::new()));
         }
-        Shape { trees }
+        Shape { trees, ..Shape::default() }
     }
 
     pub(crate) fn tree_shape(&self) -> TreeShape {
@@ -260,6 +260,7 @@ impl Model {
             run: plan.target_run,
             distinct_keys: keys as u64,
             raw_bytes: bytes,
+            values: Vec::new(),
             ts_override: None,
         };
         self.tables.insert(number, (Arc::new(meta), Arc::new(versions)));

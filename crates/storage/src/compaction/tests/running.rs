@@ -1,6 +1,7 @@
 //! Plans carried out on a simulated disk: answers, failures, and stopping.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use base::Timestamp;
 use env::SimDisk;
@@ -8,11 +9,12 @@ use proptest::prelude::*;
 
 use crate::compaction::{
     Choice, CompactionOptions, Failed, InProgress, PROGRESS_BYTES, Plan, RunOptions, Shape,
-    flush_plan, pick, run, write,
+    ValuesShape, flush_plan, pick, run, write,
 };
+use crate::directory::FileId;
 use crate::iterator::{Merge, RunCursor};
 use crate::manifest::Edit;
-use crate::table::key_hash;
+use crate::table::{TableOptions, key_hash};
 use crate::version::fixture::{self, Fixture, Versions, position};
 use crate::version::{Run, TreeId};
 use crate::{Error, Result};
@@ -30,7 +32,12 @@ fn small() -> CompactionOptions {
 fn run_options(watermark: u64) -> RunOptions {
     RunOptions {
         watermark: Timestamp::from_raw(watermark),
-        table: fixture::options(),
+        // About half of the values lie apart.
+        table: TableOptions {
+            separate_from: Some(12),
+            value_file_bytes: 120,
+            ..fixture::options()
+        },
         coldest_table: None,
         progress_bytes: PROGRESS_BYTES,
     }
@@ -52,7 +59,7 @@ fn settle(fixture: &mut Fixture, watermark: u64) {
             Choice::Drop(plan) => plan.edit(false),
             Choice::Merge(plan) => {
                 let version = fixture.version.clone();
-                let create = || Ok(fixture.create());
+                let create = |kind| Ok(fixture.create(kind));
                 let done = run(&plan, &version, &run_options(watermark), create, proceed);
                 done.unwrap().edit
             }
@@ -71,7 +78,8 @@ fn flush(fixture: &mut Fixture, versions: &Versions, watermark: u64) -> Edit {
     let shape = Shape::from(&fixture.version);
     let plan = flush_plan(&shape, TreeId::DEFAULT, fixture.next, &small());
     let cursor = Merge::new(vec![RunCursor::new(run)]);
-    let done = write(&plan, cursor, &run_options(watermark), || Ok(fixture.create()), proceed);
+    let done =
+        write(&plan, cursor, &run_options(watermark), |kind| Ok(fixture.create(kind)), proceed);
     done.unwrap().edit
 }
 
@@ -118,22 +126,27 @@ proptest! {
                 }
             }
             // Each file is either live or in the graveyard.
-            for number in fixture.version.graveyard().drain() {
-                fixture.disk.remove_file(number);
+            for file in fixture.version.graveyard().drain() {
+                fixture.disk.remove_file(file);
             }
-            let live = fixture.version.tables().count();
+            let live = fixture.version.tables().count() + fixture.version.values().iter().count();
             prop_assert_eq!(fixture.disk.files().len(), live);
+            // And no more than half of what lies apart is garbage.
+            let values = Shape::from(&fixture.version).values;
+            let bytes: u64 = values.iter().map(|file| file.bytes).sum();
+            let garbage: u64 = values.iter().map(ValuesShape::garbage_bytes).sum();
+            prop_assert!(2 * garbage <= bytes, "{} of {} bytes are garbage", garbage, bytes);
         }
     }
 }
 
 trait RemoveFile {
-    fn remove_file(&self, number: u64);
+    fn remove_file(&self, file: FileId);
 }
 
 impl RemoveFile for SimDisk {
-    fn remove_file(&self, number: u64) {
-        env::Disk::remove(self, format!("tables/{number}").as_ref()).unwrap();
+    fn remove_file(&self, file: FileId) {
+        env::Disk::remove(self, Path::new("tables").join(file.name()).as_ref()).unwrap();
     }
 }
 
@@ -164,13 +177,14 @@ fn a_run_that_is_stopped_names_the_files_it_made() {
         calls += 1;
         if calls == 8 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let failed = run(&plan, &version, &options, || Ok(fixture.create()), stop).unwrap_err();
+    let failed = run(&plan, &version, &options, |kind| Ok(fixture.create(kind)), stop).unwrap_err();
     let Failed { error: None, created } = failed else {
         panic!("{failed:?}");
     };
     assert_eq!(calls, 8);
     assert!(created.len() > 1);
-    assert_eq!(created, (before..fixture.next).collect::<Vec<_>>());
+    let numbers: Vec<u64> = created.iter().map(|file| file.number).collect();
+    assert_eq!(numbers, (before..fixture.next).collect::<Vec<_>>());
 }
 
 #[test]
@@ -182,22 +196,22 @@ fn a_run_that_fails_names_the_files_it_made() {
     let version = fixture.version.clone();
     let before = fixture.next;
     // No file after the second.
-    let create = || -> Result<_> {
+    let create = |kind| -> Result<_> {
         if fixture.next - before == 2 {
             let cause = std::io::ErrorKind::StorageFull.into();
             return Err(Error::io("tables/x".as_ref(), "create")(cause));
         }
-        Ok(fixture.create())
+        Ok(fixture.create(kind))
     };
     let failed = run(&plan, &version, &run_options(9), create, proceed).unwrap_err();
     assert!(matches!(failed.error, Some(Error::DiskFull { .. })), "{failed:?}");
-    assert_eq!(failed.created, [before, before + 1]);
+    assert_eq!(failed.created, [FileId::table(before), FileId::values(before + 1)]);
     // And a disk that cannot be read.
     let (mut fixture, _) = two_runs();
     let version = fixture.version.clone();
     let at = fixture.disk.operations() + 5;
     fixture.disk.fail_at(at, std::io::ErrorKind::Other);
-    let failed = run(&plan, &version, &run_options(9), || Ok(fixture.create()), proceed);
+    let failed = run(&plan, &version, &run_options(9), |kind| Ok(fixture.create(kind)), proceed);
     assert!(matches!(failed.unwrap_err().error, Some(Error::Io { .. })));
 }
 
@@ -207,7 +221,8 @@ fn outputs_are_cut_by_length_and_by_the_grandparents() {
     let mut plan = choice.plan().unwrap().clone();
     let version = fixture.version.clone();
     let mut tables = |plan: &Plan| {
-        let done = run(plan, &version, &run_options(9), || Ok(fixture.create()), proceed).unwrap();
+        let done =
+            run(plan, &version, &run_options(9), |kind| Ok(fixture.create(kind)), proceed).unwrap();
         assert_eq!((done.entries_read, done.entries_written), (240, 60));
         done.edit.added
     };

@@ -83,7 +83,7 @@ fn compare_cursor(model: &Model, pin: &Pin<&Memtable>, tombstones: Tombstones) {
     while is_valid {
         let entry = cursor.entry().expect("it says that it is on one");
         let len = model[entry.key][&entry.ts.raw()];
-        assert_eq!(entry.value.as_put().map(<[u8]>::to_vec), len.map(value));
+        assert_eq!(entry.value.as_inline().map(<[u8]>::to_vec), len.map(value));
         all.push((entry.key.to_vec(), Reverse(entry.ts.raw())));
         is_valid = cursor.next();
     }

@@ -3,12 +3,12 @@
 use base::{KeyRange, Timestamp};
 
 use super::*;
-use crate::Error;
 use crate::table::BlockRole;
 use crate::table::block::{Block, BlockBuilder, BlockCursor};
 use crate::table::data::{DataBlock, DataBlockBuilder, DataCursor};
 use crate::table::fuzzing::make_checksums_right;
 use crate::table::position::Position;
+use crate::{Error, Stored};
 
 /// Reads all that a program could read: by scan, in reverse, and key by key.
 fn read_everything(disk: &SimDisk, model: &Model) -> crate::Result<Vec<Owned>> {
@@ -124,11 +124,11 @@ fn a_newer_format_and_a_newer_compression_are_refused_by_name() {
     let bytes = disk.read_file(PATH).unwrap();
     let mut newer = bytes.clone();
     let footer = newer.len() - 48;
-    newer[footer + 12] = 3;
+    newer[footer + 12] = 4;
     let crc = base::checksum::of(&[&newer[footer..footer + 44]]);
     newer[footer + 44..].copy_from_slice(&crc.to_le_bytes());
     disk.write_file(PATH, &newer).unwrap();
-    assert!(matches!(open(&disk), Err(Error::NewerFormat { found: 3, known: 2, .. })));
+    assert!(matches!(open(&disk), Err(Error::NewerFormat { found: 4, known: 3, .. })));
 
     disk.write_file(PATH, &bytes).unwrap();
     let first = open(&disk).unwrap().describe().unwrap().blocks[0].clone();
@@ -199,7 +199,8 @@ fn verify_finds_what_no_checksum_can() {
     };
     // See testdata/small.txt for the bytes.
     check(BlockRole::Filter, |filter| filter[..64].fill(0), "a key is not in its filter");
-    check(BlockRole::Data, |block| block[1] = 2, "unknown kind 2");
+    check(BlockRole::Data, |block| block[1] = 3, "unknown kind 3");
+    check(BlockRole::Data, |block| block[1] = 2, "where its value lies");
     check(BlockRole::Data, |block| block[25] ^= 1, "the tag of an entry");
     check(BlockRole::Index, |block| block[10] = 0, "a separator is before the last entry");
     check(BlockRole::TopIndex, |block| block[3] = b'z', "out of order or points to no block");
@@ -213,7 +214,7 @@ fn an_entry_at_a_restart_cannot_share_with_one_that_a_seek_has_not_seen() {
     let mut builder = DataBlockBuilder::new(2, true);
     for number in 0..4 {
         let key = key(number);
-        builder.add(Position::new(&key, Timestamp::ZERO), key_hash(&key), Value::Put(b"v"));
+        builder.add(Position::new(&key, Timestamp::ZERO), key_hash(&key), Stored::Put(b"v"));
     }
     let mut contents = Vec::new();
     builder.finish(&mut contents);

@@ -13,8 +13,8 @@ use base::Timestamp;
 use env::{Disk, OpenMode, SimDisk};
 
 use super::{
-    BlockCache, Compression, Entry, Found, Table, TableBuilder, TableContext, TableOptions,
-    TableSummary, key_hash,
+    BlockCache, Compression, Entry, Found, Located, Place, Table, TableBuilder, TableContext,
+    TableOptions, TableSummary, key_hash,
 };
 use crate::Value;
 
@@ -45,7 +45,12 @@ fn open(disk: &SimDisk) -> crate::Result<Table> {
 }
 
 fn get(table: &Table, key: &[u8], ts: Timestamp) -> crate::Result<Option<Found>> {
-    table.get(key, key_hash(key), ts)
+    let found = table.get(key, key_hash(key), ts)?;
+    Ok(found.map(|Located { ts, value }| match value {
+        Place::Inline(value) => Found { ts, value: Some(value) },
+        Place::Tombstone => Found { ts, value: None },
+        Place::Apart(_) => panic!("nothing lies apart here"),
+    }))
 }
 
 /// Opens the table with a cache, where its filters and indexes lie, too.
@@ -56,7 +61,7 @@ fn open_cached(disk: &SimDisk, cache_bytes: usize) -> (Table, TableContext) {
 }
 
 fn owned(entry: Entry<'_>) -> Owned {
-    ((entry.key.to_vec(), !entry.ts.raw()), entry.value.as_put().map(<[u8]>::to_vec))
+    ((entry.key.to_vec(), !entry.ts.raw()), entry.value.as_inline().map(<[u8]>::to_vec))
 }
 
 /// Returns blocks so small that a handful of entries makes many of them.
