@@ -54,7 +54,17 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
         context.output.line("")?;
     }
     if !stats.engine.levels.is_empty() {
-        let header = ["tree", "level", "runs", "tables", "bytes", "versions", "tombstones"];
+        let header = [
+            "tree",
+            "level",
+            "runs",
+            "tables",
+            "bytes",
+            "versions",
+            "tombstones",
+            "written a byte",
+            "kept a byte",
+        ];
         let levels = stats.engine.levels.iter().map(|level| {
             vec![
                 level.tree.to_string(),
@@ -64,6 +74,8 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
                 table::bytes(level.bytes),
                 grouped(level.entries),
                 grouped(level.tombstones),
+                ratio(stats.engine.level_write_amplification(level)),
+                ratio(stats.engine.level_space_amplification(level)),
             ]
         });
         context.output.line(&table::numbers(&header, levels))?;
@@ -239,6 +251,10 @@ pub(crate) fn json(stats: &Stats) -> Value {
             "versions": level.entries,
             "tombstones": level.tombstones,
             "value_bytes": level.value_bytes,
+            "written_bytes": level.written_bytes,
+            "read_amplification": level.runs,
+            "write_amplification": engine.level_write_amplification(level),
+            "space_amplification": engine.level_space_amplification(level),
         })).collect::<Vec<_>>(),
     });
     object["values"] = json!({

@@ -172,6 +172,7 @@ impl Engine {
         if created.is_empty() {
             self.counters.moves.fetch_add(1, Ordering::Relaxed);
         }
+        self.counters.wrote(edit.added.iter().filter(|meta| is_new(meta.number)));
         let old = self.view.load().version.clone();
         let version = Arc::new(old.apply(&edit, opened));
         let after = version.clone();

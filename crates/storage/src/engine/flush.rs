@@ -108,6 +108,7 @@ impl Engine {
         let bytes = tables + edit.added_values.iter().map(|meta| meta.bytes).sum::<u64>();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.wrote(edit.added.iter());
         // Before its versions can be found in tables only.
         let pin = oldest.memtable.pin_writer();
         let keys = pin.versions(&KeyRange::all());

@@ -150,13 +150,19 @@ impl Engine {
         let styles = lock(&self.manifest).state().styles.clone();
         let state = State { styles, ..State::default() };
         let graveyard = self.tables.graveyard.clone();
-        let empty = Version::open(&state, graveyard, |meta| self.tables.open(meta))?;
+        let tables = &self.tables;
+        let empty = Version::open(
+            &state,
+            graveyard,
+            |meta| tables.open(meta),
+            |meta| tables.open_values(meta),
+        )?;
         Ok(Image {
             engine: self.clone(),
             empty,
             filling: None,
             last_key: Vec::new(),
-            written: Vec::new(),
+            written: Written::default(),
             is_installed: false,
         })
     }
@@ -168,7 +174,8 @@ impl Engine {
         let mut manifest = lock(&self.manifest);
         let state = manifest.state();
         let edit = Edit {
-            added: image.written.iter().map(|(meta, _)| meta.clone()).collect(),
+            added: image.written.0.added.clone(),
+            added_values: image.written.0.added_values.clone(),
             removed: state.tables.keys().copied().collect(),
             checkpoint_ts: Some(last.max(state.checkpoint_ts)),
             log_index: Some(state.log_index),
@@ -184,9 +191,10 @@ impl Engine {
         self.pins.raise_floor(floor);
         let _closed = self.rows.invalidate([]);
         self.rows.clear();
-        let opened = image.written.drain(..).map(|(meta, table)| (meta.number, table)).collect();
+        let opened = std::mem::take(&mut image.written.1);
         let old = self.view.load().version.clone();
         let version = Arc::new(old.apply(&edit, opened));
+        let after = version.clone();
         self.tables.account(&version);
         {
             let _install = lock(&self.install);
@@ -194,7 +202,7 @@ impl Engine {
             self.active_start.store(self.wal.next().0, Ordering::Relaxed);
             self.view.store(Arc::new(View { active, sealed: Vec::new(), version }));
         }
-        old.mark_obsolete(&edit);
+        old.mark_obsolete(&edit, &after);
         drop(old);
         self.tables.remove_obsolete();
         Ok(())
@@ -237,8 +245,12 @@ impl Image {
     fn spill(&mut self) -> Result<()> {
         let Some(memtable) = self.filling.take() else { return Ok(()) };
         let Engine { tables, compaction, .. } = &*self.engine;
-        let written = write_memtable(tables, compaction, &self.empty, &memtable, Timestamp::ZERO)?;
-        self.written.extend(written);
+        let (edit, opened) =
+            write_memtable(tables, compaction, &self.empty, &memtable, Timestamp::ZERO)?;
+        self.written.0.added.extend(edit.added);
+        self.written.0.added_values.extend(edit.added_values);
+        self.written.1.tables.extend(opened.tables);
+        self.written.1.values.extend(opened.values);
         Ok(())
     }
 
@@ -265,16 +277,14 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         if !self.is_installed {
-            let number = |(meta, _): &(TableMeta, _)| meta.number;
-            let numbers: Vec<u64> = self.written.iter().map(number).collect();
-            self.engine.tables.discard(&numbers);
+            self.engine.tables.discard(self.written.0.added_files());
         }
     }
 }
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Image").field("tables", &self.written.len()).finish_non_exhaustive()
+        f.debug_struct("Image").field("tables", &self.written.0.added.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,10 +1,13 @@
 //! Sizes and counts of an engine.
 
+use std::collections::BTreeMap;
+
 use base::Timestamp;
 
 use super::Engine;
 use crate::cache::CacheStats;
-use crate::sync::{AtomicU64, Ordering, lock};
+use crate::manifest::TableMeta;
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::table::TableCounts;
 use crate::wal::WalStats;
 
@@ -24,6 +27,18 @@ pub(super) struct Counters {
     pub(super) moved_value_bytes: AtomicU64,
     pub(super) delayed: AtomicU64,
     pub(super) delayed_ns: AtomicU64,
+    /// Bytes of tables written, by tree and level.
+    written: Mutex<BTreeMap<(u32, u8), u64>>,
+}
+
+impl Counters {
+    /// Counts tables that were written.
+    pub(super) fn wrote<'a>(&self, tables: impl Iterator<Item = &'a TableMeta>) {
+        let mut written = lock(&self.written);
+        for meta in tables {
+            *written.entry((meta.tree.0, meta.level)).or_default() += meta.bytes;
+        }
+    }
 }
 
 /// Sizes and counts.
@@ -115,6 +130,9 @@ pub struct LevelStats {
     pub tombstones: u64,
     /// Bytes of value files that the tables refer to.
     pub value_bytes: u64,
+    /// Bytes of tables written to it by flushes and compactions since the engine was opened: what a
+    /// level costs. Tables that were moved to it cost nothing.
+    pub written_bytes: u64,
 }
 
 impl EngineStats {
@@ -135,20 +153,39 @@ impl EngineStats {
     /// Returns how many bytes of tables and value files there are for each byte of the largest run
     /// of each tree, which has one version of each key at least; `None` if there are no tables.
     pub fn space_amplification(&self) -> Option<f64> {
-        let mut largest = std::collections::BTreeMap::<u32, u64>::new();
+        let live: u64 = self.largest_runs().values().sum();
+        let bytes = self.table_bytes() + self.values.bytes;
+        (live > 0).then(|| bytes as f64 / live as f64)
+    }
+
+    /// Returns the bytes of the largest run of each tree.
+    fn largest_runs(&self) -> BTreeMap<u32, u64> {
+        let mut largest = BTreeMap::new();
         for level in &self.levels {
             let bytes = (level.bytes + level.value_bytes) / level.runs.max(1);
-            let known = largest.entry(level.tree).or_default();
+            let known: &mut u64 = largest.entry(level.tree).or_default();
             *known = bytes.max(*known);
         }
-        let live: u64 = largest.values().sum();
-        let bytes = self.table_bytes() + self.values.bytes;
+        largest
+    }
+
+    /// Returns what one level has of [`EngineStats::write_amplification`]: the bytes written to it
+    /// for each byte committed; `None` if nothing was committed.
+    pub fn level_write_amplification(&self, level: &LevelStats) -> Option<f64> {
+        (self.user_bytes > 0).then(|| level.written_bytes as f64 / self.user_bytes as f64)
+    }
+
+    /// Returns what one level has of [`EngineStats::space_amplification`]: its bytes for each byte
+    /// of the largest run of its tree; `None` if it is no level of this engine.
+    pub fn level_space_amplification(&self, level: &LevelStats) -> Option<f64> {
+        let live = *self.largest_runs().get(&level.tree)?;
+        let bytes = level.bytes + level.value_bytes;
         (live > 0).then(|| bytes as f64 / live as f64)
     }
 
     /// Returns how many tables a point read may have to ask, at most.
     pub fn read_amplification(&self) -> u64 {
-        let mut runs = std::collections::BTreeMap::<u32, u64>::new();
+        let mut runs = BTreeMap::<u32, u64>::new();
         for level in &self.levels {
             *runs.entry(level.tree).or_default() += level.runs;
         }
@@ -167,12 +204,14 @@ impl Engine {
         let view = self.view.load_full();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut levels = Vec::new();
+        let written = lock(&self.counters.written).clone();
         for tree in view.version.trees() {
             for (number, level) in tree.levels.iter().enumerate() {
                 let mut stats = LevelStats {
                     tree: tree.id.0,
                     level: number as u8,
                     runs: level.runs.len() as u64,
+                    written_bytes: *written.get(&(tree.id.0, number as u8)).unwrap_or(&0),
                     ..LevelStats::default()
                 };
                 for table in level.tables() {

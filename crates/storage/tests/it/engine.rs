@@ -1,6 +1,7 @@
 //! One test for each mistake that recovery, the release of the log and checkpoints have made.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use storage::batch::encode_batch;
 use storage::compaction::CompactionOptions;
 use storage::table::TableOptions;
 use storage::wal::{Lsn, WalOptions};
-use storage::{Engine, EngineOptions, Error, MemoryOptions, Recovery, Result, Value};
+use storage::{Compacted, Engine, EngineOptions, Error, MemoryOptions, Recovery, Result, Value};
 
 const PATH: &str = "db";
 
@@ -452,4 +453,35 @@ fn tables_are_checked_in_turn() {
     let found = engine.scrub_next(u64::MAX);
     assert!(matches!(found, Err(Error::Damaged { path, .. }) if path == tables[2]));
     engine.scrub_next(u64::MAX).unwrap();
+}
+
+#[test]
+fn what_was_written_to_each_level_adds_up() {
+    let compaction = CompactionOptions::for_flush_bytes(1 << 10);
+    let options = EngineOptions { compaction, ..options() };
+    let engine = Engine::open(Arc::new(SimDisk::new()), Path::new(PATH), options).unwrap().0;
+    let engine = Arc::new(engine);
+    let mut compacted = 0;
+    for round in 1..=40 {
+        for key in 0..50 {
+            put(&engine, round * 100 + key, &format!("k{key:03}"), &[round as u8; 100]);
+        }
+        flush(&engine, round * 100 + 49).unwrap();
+        while engine.compact_next(0, |_| ControlFlow::Continue(())).unwrap() != Compacted::Nothing {
+            compacted += 1;
+        }
+    }
+    let stats = engine.stats();
+    assert!(compacted > 0 && stats.compactions > 0, "{stats:?}");
+    let written: u64 = stats.levels.iter().map(|level| level.written_bytes).sum();
+    let lowest = stats.levels.last().unwrap();
+    assert!(lowest.level > 0 && lowest.written_bytes > 0, "{stats:?}");
+    // A level that is empty now is not among them.
+    let all = stats.flushed_bytes + stats.compaction_written_bytes;
+    let has_all = stats.levels.iter().any(|level| level.level == 0);
+    assert!(if has_all { written == all } else { written < all }, "{stats:?}");
+    let parts: f64 =
+        stats.levels.iter().filter_map(|level| stats.level_space_amplification(level)).sum();
+    assert!((parts - stats.space_amplification().unwrap()).abs() < 0.01, "{stats:?}");
+    assert!(stats.level_write_amplification(lowest).unwrap() > 0.0);
 }
