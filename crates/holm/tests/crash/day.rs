@@ -19,7 +19,7 @@ const ROWS: u64 = 300;
 const WRITES_A_MINUTE: u64 = 20;
 const VALUE_BYTES: usize = 150;
 /// What the log and the small files take, at most, in bytes.
-const LOG_BYTES: u64 = 80 << 10;
+const LOG_BYTES: u64 = 112 << 10;
 /// A key, a value and a share of a block's index and filter, in bytes.
 const VERSION_BYTES: u64 = 220;
 

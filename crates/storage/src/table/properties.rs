@@ -18,8 +18,9 @@
 //!  tag 15 bytes of keys and values that are not the    varint  /
 //!         newest of their key
 //!
-//!  tag 16 values in value files: the number of files, and for each of them its number, how many
-//!         values, and the bytes of their records, as varints; only if there are any, since format 3
+//!  tag 16 values in value files: the number of files, and for each of them its number, how
+//!         many values, and the bytes of their records, as varints; only if there are any,
+//!         since format 3
 //! ```
 //!
 //! A reader skips tags that it does not know: properties can be added without a new format.

@@ -229,3 +229,21 @@ fn a_writer_begins_a_file_when_one_is_full_and_keeps_small_values_out() {
     let never = TableOptions { separate_from: None, ..TableOptions::default() };
     assert!(!ValueWriter::new(never).is_apart(b"k", &[1; 1 << 20]));
 }
+
+/// More than is collected before it is written.
+#[test]
+fn values_of_a_long_file_lie_where_their_handles_say() {
+    let disk = SimDisk::new();
+    let file = disk.open(PATH.as_ref(), OpenMode::CreateNew).unwrap();
+    let mut builder = ValuesBuilder::new(file, PATH.as_ref(), NUMBER, Compression::None);
+    let value = |n: u8| vec![n; 200_000 + usize::from(n)];
+    let handles: Vec<_> = (0..12).map(|n| builder.add(&[n], &value(n)).unwrap()).collect();
+    let meta = builder.finish().unwrap();
+    assert_eq!(meta.bytes, disk.read_file(PATH).unwrap().len() as u64);
+    let file = open(&disk).unwrap();
+    file.verify().unwrap();
+    for (n, handle) in (0..12).zip(handles) {
+        assert_eq!(file.read(&[n], handle).unwrap(), value(n));
+        file.check(&[n], handle).unwrap();
+    }
+}
