@@ -258,9 +258,11 @@ pub(crate) fn each_write<'a>(
 ) -> Result<()> {
     match record.kind {
         _ if record.group != EMBEDDED_GROUP => Ok(()),
-        RecordKind::Close | RecordKind::HardState | RecordKind::Truncate | RecordKind::Snapshot => {
-            Ok(())
-        }
+        RecordKind::Close
+        | RecordKind::Next
+        | RecordKind::HardState
+        | RecordKind::Truncate
+        | RecordKind::Snapshot => Ok(()),
         // The checksum was right, so these are the bytes that were written: a newer program's, say.
         RecordKind::Entry => decode_batch(record.payload, visit).map(|_| ()).map_err(|what| {
             let what = format!("the record at position {} of the log: {what}", record.lsn);

@@ -141,6 +141,9 @@ struct Piece {
 /// Where the stream begins. Not at zero: that stands for a log that was never begun.
 const FIRST: Lsn = Lsn(record::ALIGN);
 
+/// What the record takes that names the next segment, in bytes: kept free in each.
+const NEXT_RECORD_BYTES: u64 = record::record_bytes(record::NEXT_BYTES);
+
 /// Memory of a buffer that is kept for the next batch, in bytes; larger ones are given back.
 const SPARE_BUFFER_BYTES_MAX: usize = 4 << 20;
 
@@ -163,11 +166,22 @@ impl Wal {
         wipe_remains(&*disk, recovered)?;
         make_durable(&*disk, recovered)?;
         let next = recovered.end.next.max(FIRST);
+        let goes_on_in = recovered.end.goes_on_in.map(|next| next.number);
         for &number in &recovered.unused {
+            // One that the log says was made has to stay.
+            if Some(number) == goes_on_in {
+                continue;
+            }
             let path = folder.join(segment_name(number));
             disk.remove(&path).map_err(Error::io(&path, "remove"))?;
         }
         let (active, active_base, filling) = match recovered.segments.last() {
+            Some(_) if goes_on_in.is_some() => {
+                let number = goes_on_in.unwrap_or_default();
+                let segment = Arc::new(Segment::open(&*disk, &folder, number)?);
+                let batch = Batch::beginning(&segment, next, database_id, None);
+                (segment, next, batch)
+            }
             Some(last) => {
                 let segment = Arc::new(Segment::open(&*disk, &folder, last.number)?);
                 let batch = Batch::resuming(&segment, next.0 - last.base.0 + SEGMENT_HEADER_BYTES)?;
@@ -183,7 +197,10 @@ impl Wal {
                 (segment, next, batch)
             }
         };
-        let older_len = recovered.segments.len().saturating_sub(1);
+        let older_len = match goes_on_in {
+            Some(_) => recovered.segments.len(),
+            None => recovered.segments.len().saturating_sub(1),
+        };
         let older: VecDeque<_> = recovered.segments[..older_len].iter().cloned().collect();
         let stats = WalStats { segments: older.len() as u64 + 1, ..WalStats::default() };
         let prepare_at = AtomicU64::new(active_base.0 + active.capacity() / 2);
@@ -261,48 +278,16 @@ impl Wal {
             return Err(Error::LogFailed { cause: cause.clone() });
         }
         let bytes = record::record_bytes(payload.len());
-        while queue.next.0 + bytes > queue.active_base.0 + queue.active.capacity() {
+        while !queue.has_room_for(bytes + NEXT_RECORD_BYTES) {
             // Creating the segment twice would be worse than waiting for the one being made.
             if queue.preparing {
                 queue = wait(&self.preparation, queue);
             } else {
-                self.roll(&mut queue, bytes)?;
+                self.roll(&mut queue, bytes + NEXT_RECORD_BYTES)?;
             }
         }
-        let (kind, group, term, index, timestamp) = match what {
-            Appended::Embedded { kind, timestamp } => {
-                let index = queue.last_index + u64::from(kind == RecordKind::Entry);
-                queue.last_index = index;
-                (kind, EMBEDDED_GROUP, 1, index, timestamp)
-            }
-            Appended::Replicated { kind, group, term, index } => {
-                (kind, group, term, index, Timestamp::ZERO)
-            }
-        };
-        let synced = Lsn(self.durable.load(Ordering::Acquire));
-        let header = record::encode_header(
-            queue.next,
-            kind,
-            group,
-            term,
-            index,
-            synced,
-            timestamp,
-            payload.len(),
-            payload_crc,
-        );
-        let end = Lsn(queue.next.0 + bytes);
-        let piece = queue.filling.last_piece();
-        let piece_end = piece.buffer.len() + bytes as usize;
-        piece.buffer.extend_from_slice(&header);
-        piece.buffer.extend_from_slice(payload);
-        piece.buffer.pad_to(piece_end);
-        queue.filling.dirty = true;
-        queue.is_marked = kind == RecordKind::Close;
-        queue.next = end;
-        queue.stats.records += 1;
-        queue.stats.bytes += bytes;
-        Ok(end)
+        let durable = self.durable();
+        Ok(queue.push_record(what, payload, payload_crc, durable))
     }
 
     /// Returns when the stream is durable up to a position: leads if nobody does, waits otherwise.
@@ -427,6 +412,13 @@ impl Wal {
                 Segment::prepare(&*self.disk, &self.folder, number, bytes, None)?
             }
         };
+        // A segment of an earlier program may be fuller than that.
+        if queue.has_room_for(NEXT_RECORD_BYTES) {
+            let next = record::encode_next(segment.number, segment.file_bytes);
+            let crc = checksum::of(&[&next]);
+            let what = Appended::Embedded { kind: RecordKind::Next, timestamp: Timestamp::ZERO };
+            queue.push_record(what, &next, crc, self.durable());
+        }
         let base = queue.next;
         let old = std::mem::replace(&mut queue.active, Arc::new(segment));
         queue.older.push_back(SegmentSummary {
@@ -568,6 +560,52 @@ impl Queue {
     fn lists_current_thread(&self) -> bool {
         let id = current_thread().id();
         self.sleeping.iter().any(|(_, thread)| thread.id() == id)
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        self.next.0 + bytes <= self.active_base.0 + self.active.capacity()
+    }
+
+    /// Adds a record that there is room for to the filling batch; returns where it ends.
+    fn push_record(
+        &mut self,
+        what: Appended,
+        payload: &[u8],
+        payload_crc: u32,
+        durable: Lsn,
+    ) -> Lsn {
+        let bytes = record::record_bytes(payload.len());
+        let (kind, group, term, index, timestamp) = match what {
+            Appended::Embedded { kind, timestamp } => {
+                self.last_index += u64::from(kind == RecordKind::Entry);
+                (kind, EMBEDDED_GROUP, 1, self.last_index, timestamp)
+            }
+            Appended::Replicated { kind, group, term, index } => {
+                (kind, group, term, index, Timestamp::ZERO)
+            }
+        };
+        let header = record::encode_header(
+            self.next,
+            kind,
+            group,
+            term,
+            index,
+            durable,
+            timestamp,
+            payload.len(),
+            payload_crc,
+        );
+        let piece = self.filling.last_piece();
+        let piece_end = piece.buffer.len() + bytes as usize;
+        piece.buffer.extend_from_slice(&header);
+        piece.buffer.extend_from_slice(payload);
+        piece.buffer.pad_to(piece_end);
+        self.filling.dirty = true;
+        self.is_marked = kind == RecordKind::Close;
+        self.next = Lsn(self.next.0 + bytes);
+        self.stats.records += u64::from(kind != RecordKind::Next);
+        self.stats.bytes += bytes;
+        self.next
     }
 
     fn forget_oldest(&mut self) {

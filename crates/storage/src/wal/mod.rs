@@ -21,9 +21,10 @@
 //! ```
 //!
 //! Segment 8 begins in the stream where segment 7 ended, and is only begun after all of 7 is
-//! durable. A segment that a checkpoint covers is renamed to become the next one, with its old
-//! content in it: the checksum of each record covers its position in the stream, so nothing of an
-//! older life is ever taken for a record.
+//! durable. The last record of 7 names 8, whose file was made by then: without it, a log whose
+//! newest file is lost would read as one that just ends there. A segment that a checkpoint covers
+//! is renamed to become the next one, with its old content in it: the checksum of each record
+//! covers its position in the stream, so nothing of an older life is ever taken for a record.
 //!
 //! # Group commit
 //!

@@ -11,6 +11,9 @@
 //! made is damage, too. Otherwise X is the end: what lies beyond is the remains of writes that were
 //! never synced. They are overwritten with zeros before the log is used again: new records could
 //! otherwise end just where an old one begins, and bring a stranger back to life.
+//!
+//! A segment that is full ends with a record that names the next one, whose file was durable by
+//! then, at its full length. So a newest segment that is gone as a whole is noticed as well.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +21,10 @@ use base::Timestamp;
 use env::{AlignedBuffer, Disk, File, OpenMode, WRITE_ALIGN};
 
 use super::Lsn;
-use super::record::{self, EMBEDDED_GROUP, Record, RecordKind};
+use super::record::{self, EMBEDDED_GROUP, NextSegment, Record, RecordKind};
 use super::segment::{
-    HeaderState, SEGMENT_HEADER_BYTES, list_segments, read_segment_header, segment_name, sound_base,
+    HeaderState, SEGMENT_HEADER_BYTES, list_segment_files, list_segments, read_segment_header,
+    segment_name, sound_base,
 };
 use crate::error::{Error, Result};
 
@@ -55,6 +59,8 @@ pub struct LogEnd {
     /// Where in the last segment's file remains of unsynced records end, in bytes; zero if there
     /// are none.
     remains_end: u64,
+    /// Set if the last record that was read names the segment after its own.
+    pub(super) goes_on_in: Option<NextSegment>,
 }
 
 /// One segment in use.
@@ -141,7 +147,27 @@ pub(crate) fn read_log_through_damage(
             return Ok((recovered, damage));
         }
     }
-    Ok((recovered, None))
+    let damage = find_missing_next(disk, folder, &recovered)?;
+    Ok((recovered, damage))
+}
+
+/// Checks that the segment that the last record names is there, if it names one.
+fn find_missing_next(
+    disk: &dyn Disk,
+    folder: &Path,
+    recovered: &Recovered,
+) -> Result<Option<DamagedSpan>> {
+    let Some(next) = recovered.end.goes_on_in else { return Ok(None) };
+    let path = folder.join(segment_name(next.number));
+    let left = list_segment_files(disk, folder)?.into_iter().find(|(n, _)| *n == next.number);
+    let what = match left {
+        Some((_, bytes)) if bytes >= next.file_bytes => return Ok(None),
+        Some((_, bytes)) => {
+            format!("the file was cut: {bytes} of {} bytes are left", next.file_bytes)
+        }
+        None => format!("segment {} goes on in it, and it is missing", next.number - 1),
+    };
+    Ok(Some(DamagedSpan { lsn: recovered.end.next, path, offset: 0, what }))
 }
 
 /// A segment in use, before its records are read.
@@ -239,6 +265,11 @@ fn read_segment(
         visit(record)?;
         recovered.records += 1;
         recovered.closed = record.kind == RecordKind::Close;
+        recovered.end.goes_on_in = match record.kind {
+            RecordKind::Next => record::decode_next(record.payload)
+                .filter(|next| segment.number.checked_add(1) == Some(next.number)),
+            _ => None,
+        };
         if is_embedded {
             recovered.end.last_index = Some(record.index);
         }

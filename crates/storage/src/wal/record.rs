@@ -53,6 +53,9 @@ pub enum RecordKind {
     Snapshot,
     /// Written at a clean close: vouches for everything before it, and carries nothing.
     Close,
+    /// The last of a segment: the file of the next one was made, and is this long
+    /// ([`encode_next`]). If it is missing, what was in it has been lost.
+    Next,
 }
 
 impl RecordKind {
@@ -63,6 +66,7 @@ impl RecordKind {
             RecordKind::Truncate => 3,
             RecordKind::Snapshot => 4,
             RecordKind::Close => 5,
+            RecordKind::Next => 6,
         }
     }
 
@@ -73,6 +77,7 @@ impl RecordKind {
             3 => Some(RecordKind::Truncate),
             4 => Some(RecordKind::Snapshot),
             5 => Some(RecordKind::Close),
+            6 => Some(RecordKind::Next),
             _ => None,
         }
     }
@@ -112,8 +117,36 @@ pub(super) struct Header {
     pub(super) timestamp: Timestamp,
 }
 
+/// Bytes of the payload of a [`RecordKind::Next`].
+pub(super) const NEXT_BYTES: usize = 16;
+
+/// Returns the payload of a [`RecordKind::Next`]: the number of the next segment and the length of
+/// its file in bytes, little-endian.
+pub(super) fn encode_next(number: u64, file_bytes: u64) -> [u8; NEXT_BYTES] {
+    let mut payload = [0; NEXT_BYTES];
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    payload[8..].copy_from_slice(&file_bytes.to_le_bytes());
+    payload
+}
+
+/// Returns what [`encode_next`] was given; `None` if these bytes are not of its making.
+pub(super) fn decode_next(payload: &[u8]) -> Option<NextSegment> {
+    let payload = payload.first_chunk::<NEXT_BYTES>().filter(|_| payload.len() == NEXT_BYTES)?;
+    let (number, file_bytes) = payload.split_at(8);
+    let u64_of = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
+    Some(NextSegment { number: u64_of(number)?, file_bytes: u64_of(file_bytes)? })
+}
+
+/// The segment that a [`RecordKind::Next`] tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NextSegment {
+    pub(super) number: u64,
+    /// How long its file was made.
+    pub(super) file_bytes: u64,
+}
+
 /// Returns the bytes that a record with this payload takes in the stream.
-pub(crate) fn record_bytes(payload_len: usize) -> u64 {
+pub(crate) const fn record_bytes(payload_len: usize) -> u64 {
     ((HEADER_BYTES + payload_len) as u64).next_multiple_of(ALIGN)
 }
 

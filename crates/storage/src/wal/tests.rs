@@ -248,14 +248,50 @@ fn a_missing_segment_is_damage() {
     let (wal, _) = open(&disk, Lsn(0)).unwrap();
     work(&wal, 1, 30);
     drop(wal);
-    for number in [1, 3] {
+    let newest = *segment::list_segments(&disk, &folder()).unwrap().last().unwrap();
+    for number in [1, 3, newest] {
         let path = folder().join(segment_name(number));
         let bytes = disk.read_file(&path).unwrap();
         disk.remove(&path).unwrap();
-        assert!(matches!(open_count(&disk), Err(Error::Damaged { .. })), "segment {number}");
+        let said = open_count(&disk).unwrap_err().to_string();
+        assert!(said.contains("missing"), "segment {number}: {said}");
+        // What lies beyond the last record of an older one was never anybody's.
+        let cuts = [0, 1, 4096].into_iter().chain((number == newest).then_some(bytes.len() - 1));
+        for kept in cuts {
+            disk.write_file(&path, &bytes[..kept]).unwrap();
+            let is_damage = matches!(open_count(&disk), Err(Error::Damaged { .. }));
+            assert!(is_damage, "{kept} bytes of segment {number}");
+        }
         disk.write_file(&path, &bytes).unwrap();
     }
     assert!(open_count(&disk).is_ok());
+}
+
+/// The machine may stop between the record that names the next segment and that segment's header,
+/// and again while the log is opened after that.
+#[test]
+fn a_segment_that_was_named_and_not_begun_is_begun_by_the_next_record() {
+    let disk = new_disk();
+    let (wal, _) = open(&disk, Lsn(0)).unwrap();
+    let (acked, tried) = work(&wal, 1, 30);
+    assert_eq!(acked, tried);
+    drop(wal);
+    let newest = *segment::list_segments(&disk, &folder()).unwrap().last().unwrap();
+    let path = folder().join(segment_name(newest));
+    let zeros = vec![0; disk.read_file(&path).unwrap().len()];
+    disk.write_file(&path, &zeros).unwrap();
+    for _ in 0..2 {
+        let (_, payloads) = open(&disk, Lsn(0)).unwrap();
+        assert!((payloads.len() as u64) < acked);
+        assert!(disk.exists(&path).unwrap());
+    }
+    let (wal, payloads) = open(&disk, Lsn(0)).unwrap();
+    let count = payloads.len() as u64;
+    append(&wal, count + 1).unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    let (_, payloads) = open(&disk, Lsn(0)).unwrap();
+    expect_prefix(&payloads, count + 1, count + 1, "after the segment was begun");
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn print(context: &mut Context, record: &Record<'_>, with_writes: bool) -> Resul
         RecordKind::Truncate => "truncate",
         RecordKind::Snapshot => "snapshot",
         RecordKind::Close => "close",
+        RecordKind::Next => "next segment",
     };
     if context.output.is_json() {
         let mut object = json!({
