@@ -31,7 +31,7 @@ impl GroupLog {
     /// Takes one record in. Records come in the order in which they were written.
     pub(crate) fn take(&mut self, group: u64, record: &Record<'_>) -> Result<(), String> {
         let at = record.lsn;
-        if record.kind == RecordKind::Close {
+        if matches!(record.kind, RecordKind::Close | RecordKind::Next) {
             return Ok(());
         }
         if record.group != group {
@@ -40,7 +40,7 @@ impl GroupLog {
         }
         let (term, index) = (Term(record.term), LogIndex(record.index));
         match record.kind {
-            RecordKind::Close => {}
+            RecordKind::Close | RecordKind::Next => {}
             RecordKind::HardState => {
                 let vote = Reader::new(record.payload).varint();
                 let vote = vote.map_err(|_| format!("the vote at position {at} is cut short"))?;
