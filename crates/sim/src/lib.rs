@@ -24,9 +24,6 @@
 //! # Ok::<(), holm_sim::history::ParseError>(())
 //! ```
 //!
-//! And [`world`] makes such records: whole clusters on one thread, from one seed, with everything
-//! that can go wrong.
-//!
 //! # Not here
 //! No I/O, no clock, no thread: a history is a value, checking it is a function, and a world is
 //! what its seed says.
@@ -37,5 +34,4 @@ pub mod history;
 
 pub mod checker;
 
-pub mod world;
 pub mod commit_model;

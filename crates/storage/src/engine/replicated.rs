@@ -41,7 +41,7 @@ use super::recovery::{self, Recovery};
 use super::view::View;
 use super::{Engine, EngineOptions};
 use crate::error::Result;
-use crate::manifest::{Edit, State, TableMeta};
+use crate::manifest::{Edit, State};
 use crate::memtable::{Memtable, Tombstones};
 use crate::sync::{Ordering, lock};
 use crate::value::Value;
