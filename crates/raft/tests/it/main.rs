@@ -5,8 +5,8 @@
 mod chance;
 mod codec;
 mod disk;
+mod follower;
 mod judge;
 mod random;
-mod recovery;
 mod scripts;
 mod world;

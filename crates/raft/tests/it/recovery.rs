@@ -1,1 +1,0 @@
-//! What a replica refuses to start from.
