@@ -1,4 +1,5 @@
-//! Checks of what a database did, from a record of what its clients saw.
+//! Whole clusters on one thread from one seed ([`world`]), and checks of what a database did, from
+//! a record of what its clients saw.
 //!
 //! A client records each transaction (what it asked, what it was told, when) in a
 //! [`history::Recorder`]. A [`checker`] then decides whether any execution at the promised
@@ -25,11 +26,13 @@
 //! ```
 //!
 //! # Not here
-//! No I/O, no clock, no thread: a history is a value, and checking it is a function. The simulated
-//! world (whole clusters on one thread from one seed) is to join this crate later.
+//! No I/O, no clock, no thread: a history is a value, and checking it is a function; a world is a
+//! function of its seed.
 
 #![forbid(unsafe_code)]
 
 pub mod history;
 
 pub mod checker;
+
+pub mod world;

@@ -5,3 +5,4 @@ mod executor;
 mod generated;
 mod mutated;
 mod speed;
+mod world;
