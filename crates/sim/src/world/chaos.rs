@@ -37,10 +37,8 @@ impl<N: Node> World<N> {
     }
 
     fn schedule_fault(&mut self, fault: Fault) {
-        let happens_by_itself = matches!(
-            fault,
-            Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::SlowDisk
-        );
+        let happens_by_itself =
+            matches!(fault, Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::SlowDisk);
         if !happens_by_itself {
             let seconds = 21 - 20 * self.intensities.of(fault) / 1000;
             let after = 300 * MS + self.chances[fault as usize].below(seconds * SECOND);
@@ -116,7 +114,8 @@ impl<N: Node> World<N> {
             Fault::Rot => {
                 if self.may_lose_a_disk() {
                     let bits = self.machines[node].rot();
-                    self.trace.line(now, Who::Node(node), || format!("= {bits} bits of its disk rot"));
+                    self.trace
+                        .line(now, Who::Node(node), || format!("= {bits} bits of its disk rot"));
                     self.end(node, End::Kill, random.below(SECOND));
                 }
             }
@@ -134,7 +133,8 @@ impl<N: Node> World<N> {
     /// Returns the node that leads in the newest term, if it runs.
     pub(crate) fn leader(&self) -> Option<usize> {
         let running = self.machines.iter().enumerate();
-        let rafts = running.filter_map(|(at, machine)| machine.node.as_ref().map(|n| (at, n.raft())));
+        let rafts =
+            running.filter_map(|(at, machine)| machine.node.as_ref().map(|n| (at, n.raft())));
         let leaders = rafts.filter(|(_, raft)| raft.role() == Role::Leader);
         leaders.max_by_key(|(_, raft)| raft.term()).map(|(at, _)| at)
     }

@@ -145,13 +145,17 @@ impl Judge {
         }
         if common <= base.index.0 {
             // Behind an image: what it stands for is committed.
-            let is_other = ledger.log.get(base.index.0 as usize - 1) != Some(&base.term);
+            let is_other =
+                ledger.log.get((base.index.0 as usize).wrapping_sub(1)) != Some(&base.term);
             common = base.index.0;
             if base.index.0 > 0 && is_other {
                 let known = self.committed.get(..common as usize);
                 let Some(known) = known else {
                     let id = raft.id();
-                    return Err(Violation::new("I-R4", format!("{id} has an image of more than is committed")));
+                    return Err(Violation::new(
+                        "I-R4",
+                        format!("{id} has an image of more than is committed"),
+                    ));
                 };
                 ledger.log.clear();
                 ledger.log.extend(known.iter().map(|entry| entry.term));
@@ -166,7 +170,13 @@ impl Judge {
             self.ledgers[node].log.push(entry.term);
             let said = (before, digest_of(entry));
             let first = *self.written.entry(entry.position()).or_insert(said);
-            demand!(first == said, "I-R2", "two logs differ at or before {index} of term {}, one of them at {}", entry.term, raft.id());
+            demand!(
+                first == said,
+                "I-R2",
+                "two logs differ at or before {index} of term {}, one of them at {}",
+                entry.term,
+                raft.id()
+            );
         }
         Ok(())
     }
@@ -181,7 +191,12 @@ impl Judge {
         let earlier = self.committed.iter().rposition(|entry| entry.by < term);
         if let Some(at) = earlier {
             let has = self.ledgers[node].log.get(at) == Some(&self.committed[at].term);
-            demand!(has, "I-R3", "{id} leads in term {term} without the committed entry {}", at + 1);
+            demand!(
+                has,
+                "I-R3",
+                "{id} leads in term {term} without the committed entry {}",
+                at + 1
+            );
         }
         Ok(())
     }
@@ -191,7 +206,11 @@ impl Judge {
         let (id, upto) = (raft.id(), raft.commit_index());
         let from = self.ledgers[node].commit.max(raft.base().index);
         self.ledgers[node].commit = upto;
-        demand!(raft.base().index <= self.committed(), "I-R4", "{id} has an image of more than is committed");
+        demand!(
+            raft.base().index <= self.committed(),
+            "I-R4",
+            "{id} has an image of more than is committed"
+        );
         for index in from.0 + 1..=upto.0 {
             let entry = raft.entry(LogIndex(index)).expect("what is committed is there");
             let now = Committed { term: entry.term, digest: digest_of(entry), by: raft.term() };
@@ -209,9 +228,16 @@ impl Judge {
         if raft.role() == Role::Leader {
             let term = raft.entry(upto).map(|entry| entry.term);
             let (_, config) = raft.current_config();
-            let has = |id: ReplicaId| self.ledgers.get(id.0 as usize - 1).is_some_and(|l| l.has(upto, term));
+            let has = |id: ReplicaId| {
+                self.ledgers.get(id.0 as usize - 1).is_some_and(|l| l.has(upto, term))
+            };
             let reached = config.reached_by_quorum(|id| u64::from(has(id)));
-            demand!(reached == 1, "I-R7", "{id} committed {upto} and no quorum of {:?} has it", config.voters);
+            demand!(
+                reached == 1,
+                "I-R7",
+                "{id} committed {upto} and no quorum of {:?} has it",
+                config.voters
+            );
         }
         Ok(())
     }
@@ -240,11 +266,14 @@ impl Judge {
     pub(crate) fn written(&mut self, node: usize, ticket: Ticket, image: LogIndex) {
         let ledger = &mut self.ledgers[node];
         while ledger.pending.front().is_some_and(|handed| handed.ticket <= ticket) {
-            let Some(Handed { hard_state, from, terms, .. }) = ledger.pending.pop_front() else { return };
+            let Some(Handed { hard_state, from, terms, .. }) = ledger.pending.pop_front() else {
+                return;
+            };
             ledger.durable.truncate(from.0 as usize - 1);
             // Behind an image: what it stands for is on the disk with it.
             let gap = ledger.durable.len()..from.0 as usize - 1;
-            ledger.durable.extend(self.committed[gap].iter().map(|entry| entry.term));
+            let known = self.committed.get(gap).unwrap_or_default();
+            ledger.durable.extend(known.iter().map(|entry| entry.term));
             ledger.durable.extend(terms);
             ledger.durable_state = hard_state;
         }
@@ -260,17 +289,37 @@ impl Judge {
         match promise {
             Promise::Nothing => {}
             Promise::Vote { term, candidate } => {
-                demand!(voted(term, candidate), "I-R5", "{id} says that it votes for {candidate} in term {term}, and its disk has {state:?}");
+                demand!(
+                    voted(term, candidate),
+                    "I-R5",
+                    "{id} says that it votes for {candidate} in term {term}, and its disk has {state:?}"
+                );
             }
             Promise::Candidacy { term, last } => {
                 let me = ReplicaId(id as u64);
-                demand!(voted(term, me), "I-R5", "{id} asks for votes in term {term}, and its disk has {state:?}");
-                demand!(ledger.has(last.index, Some(last.term)), "I-R5", "{id} asks for votes with a log up to {last:?}, which its disk does not have");
+                demand!(
+                    voted(term, me),
+                    "I-R5",
+                    "{id} asks for votes in term {term}, and its disk has {state:?}"
+                );
+                demand!(
+                    ledger.has(last.index, Some(last.term)),
+                    "I-R5",
+                    "{id} asks for votes with a log up to {last:?}, which its disk does not have"
+                );
             }
             Promise::Log { term, matched } => {
                 let at = ledger.log.get((matched.0 as usize).wrapping_sub(1)).copied();
-                demand!(state.term >= term, "I-R5", "{id} acknowledges in term {term}, and its disk has {state:?}");
-                demand!(ledger.has(matched, at), "I-R5", "{id} acknowledges {matched}, which its disk does not have");
+                demand!(
+                    state.term >= term,
+                    "I-R5",
+                    "{id} acknowledges in term {term}, and its disk has {state:?}"
+                );
+                demand!(
+                    ledger.has(matched, at),
+                    "I-R5",
+                    "{id} acknowledges {matched}, which its disk does not have"
+                );
             }
         }
         Ok(())
@@ -280,15 +329,21 @@ impl Judge {
     pub(crate) fn opened(&mut self, node: usize, raft: &Raft, applied: Applied) -> Verdict {
         let verdict = self.found(node, raft, applied);
         let known = self.committed.len();
-        let ledger = &mut self.ledgers[node];
         let base = raft.base();
         let mut log: Vec<Term> = Vec::new();
         if base.index.0 as usize <= known {
             log.extend(self.committed[..base.index.0 as usize].iter().map(|entry| entry.term));
+        } else {
+            verdict?;
+            return Ok(());
         }
         let from = log.len() as u64;
-        log.extend((from + 1..=raft.last().index.0).filter_map(|index| raft.entry(LogIndex(index))).map(|entry| entry.term));
-        *ledger = Ledger {
+        log.extend(
+            (from + 1..=raft.last().index.0)
+                .filter_map(|index| raft.entry(LogIndex(index)))
+                .map(|entry| entry.term),
+        );
+        self.ledgers[node] = Ledger {
             durable: log.clone(),
             log,
             durable_state: raft.hard_state(),
@@ -304,9 +359,25 @@ impl Judge {
     fn found(&self, node: usize, raft: &Raft, applied: Applied) -> Verdict {
         let ledger = &self.ledgers[node];
         let (id, state, base) = (raft.id(), raft.hard_state(), raft.base());
-        demand!(state.covers(&ledger.durable_state), "I-R5", "{id} had {:?} on its disk and opens with {state:?}", ledger.durable_state);
-        demand!(applied.index >= ledger.image, "I-S1", "{id} had applied {} durably and opens with {}", ledger.image, applied.index);
-        demand!(base.index <= self.committed(), "I-S1", "{id} opens with an image of {}, which is not committed", base.index);
+        demand!(
+            state.covers(&ledger.durable_state),
+            "I-R5",
+            "{id} had {:?} on its disk and opens with {state:?}",
+            ledger.durable_state
+        );
+        demand!(
+            applied.index >= ledger.image,
+            "I-S1",
+            "{id} had applied {} durably and opens with {}",
+            ledger.image,
+            applied.index
+        );
+        demand!(
+            base.index <= self.committed(),
+            "I-S1",
+            "{id} opens with an image of {}, which is not committed",
+            base.index
+        );
         // What was about to be cut may be there or not.
         let cut = ledger.pending.iter().map(|handed| handed.from).chain(ledger.changed_from).min();
         let sure = cut.map_or(u64::MAX, |cut| cut.0 - 1).min(ledger.durable.len() as u64);
@@ -316,7 +387,11 @@ impl Judge {
             // An image that does not go on with the log replaces it.
             let is_replaced = at_base.is_some_and(|term| term != base.term);
             let is = raft.entry(LogIndex(sure)).map(|entry| entry.term);
-            demand!(is_replaced || is == Some(was), "I-S5", "{id} had entry {sure} of term {was} on its disk and opens with {is:?}");
+            demand!(
+                is_replaced || is == Some(was),
+                "I-S5",
+                "{id} had entry {sure} of term {was} on its disk and opens with {is:?}"
+            );
         }
         Ok(())
     }
@@ -339,7 +414,9 @@ fn digest_of(entry: &Entry) -> u64 {
         Payload::Command(bytes) => digest::of(bytes),
         Payload::Config(config) => {
             let lists = [&config.voters, &config.outgoing, &config.learners];
-            let ids = lists.into_iter().flat_map(|ids| [ReplicaId(0)].into_iter().chain(ids.iter().copied()));
+            let ids = lists
+                .into_iter()
+                .flat_map(|ids| [ReplicaId(0)].into_iter().chain(ids.iter().copied()));
             ids.fold(2, |all, id| digest::mix(all, id.0))
         }
     }

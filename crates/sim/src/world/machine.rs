@@ -91,6 +91,8 @@ impl<N: Node> Machine<N> {
     pub(crate) fn end(&mut self, end: End, now: Time, out: &mut Vec<NodeOutput>) {
         let Some(mut node) = self.node.take() else { return };
         self.life += 1;
+        // What was going to stop the machine stops it now: it would be forgotten otherwise.
+        let end = if self.is_stop_armed { End::Power } else { end };
         let local = self.clock.shows(now);
         let draw = self.random.below(4);
         if let Some(ticket) = self.asked.filter(|_| draw > 0 && !self.disk.is_stopped()) {

@@ -63,7 +63,8 @@ pub trait Node: Sized {
     fn open(config: &Self::Config, host: &Host, now: Time) -> Result<Self, String>;
 
     /// Takes one input in, at a moment of the node's monotonic clock, and appends what is to be
-    /// done.
+    /// done. What is committed in a step must not be compacted in the same one: the judge looks at
+    /// the log after each.
     fn step(&mut self, now: Time, input: NodeInput, out: &mut Vec<NodeOutput>);
 
     /// Returns when [`NodeInput::Tick`] is due, by the node's monotonic clock.

@@ -37,18 +37,46 @@ const CLIENTS_MAX: u64 = 256;
 /// What is going to happen.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Deliver { to: usize, from: NodeId, bytes: Bytes },
-    Tick { node: usize, life: u32 },
-    DiskWork { node: usize, life: u32, ticket: Ticket },
-    DiskDone { node: usize, life: u32, ticket: Ticket },
-    Request { node: usize, id: u64, bytes: Bytes },
-    Reply { id: u64, bytes: Bytes },
+    Deliver {
+        to: usize,
+        from: NodeId,
+        bytes: Bytes,
+    },
+    Tick {
+        node: usize,
+        life: u32,
+    },
+    DiskWork {
+        node: usize,
+        life: u32,
+        ticket: Ticket,
+    },
+    DiskDone {
+        node: usize,
+        life: u32,
+        ticket: Ticket,
+    },
+    Request {
+        node: usize,
+        id: u64,
+        bytes: Bytes,
+    },
+    Reply {
+        id: u64,
+        bytes: Bytes,
+    },
     /// The client has waited, for an answer or by its own wish.
-    Waited { id: u64 },
-    Start { node: usize },
+    Waited {
+        id: u64,
+    },
+    Start {
+        node: usize,
+    },
     Fault(Fault),
     Heal,
-    FreeDisk { node: usize },
+    FreeDisk {
+        node: usize,
+    },
     Mend,
     Watch,
 }
@@ -176,9 +204,10 @@ impl<N: Node> World<N> {
             }
             self.run_until(self.now.after(100 * MS))?;
         }
-        self.machines.iter().filter_map(|machine| machine.node.as_ref()).try_for_each(|node| {
-            node.check().map_err(|error| Violation::new("node", error))
-        })
+        self.machines
+            .iter()
+            .filter_map(|machine| machine.node.as_ref())
+            .try_for_each(|node| node.check().map_err(|error| Violation::new("node", error)))
     }
 
     fn run_until(&mut self, until: Time) -> Verdict {
@@ -258,12 +287,18 @@ impl<N: Node> World<N> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { to, from, bytes } => {
-                self.trace.event(self.now, 1 + to as u64 * 32, digest::mix(from.0, bytes.len() as u64));
+                self.trace.event(
+                    self.now,
+                    1 + to as u64 * 32,
+                    digest::mix(from.0, bytes.len() as u64),
+                );
                 if self.waits(to, |at| (at, Event::Deliver { to, from, bytes: bytes.clone() })) {
                     return;
                 }
                 if self.trace.is_kept() && self.machines[to].node.is_some() {
-                    self.trace.line(self.now, Who::Node(to), || format!("<- n{from} {}", N::describe(&bytes)));
+                    self.trace.line(self.now, Who::Node(to), || {
+                        format!("<- n{from} {}", N::describe(&bytes))
+                    });
                 }
                 self.totals.messages += 1;
                 self.step(to, NodeInput::Message { from, bytes });
@@ -430,7 +465,8 @@ impl<N: Node> World<N> {
         match output {
             NodeOutput::Send { to, bytes, promise } => {
                 let machine = &self.machines[index];
-                let image = machine.node.as_ref().map_or_else(Default::default, Node::durable_applied);
+                let image =
+                    machine.node.as_ref().map_or_else(Default::default, Node::durable_applied);
                 if let Err(violation) = self.judge.sent(index, promise, image) {
                     self.violation.get_or_insert(violation);
                 }
@@ -441,7 +477,9 @@ impl<N: Node> World<N> {
                 let copies = self.network.carry(index, target);
                 if self.trace.is_kept() {
                     let sign = if copies[0].is_some() { "->" } else { "x " };
-                    self.trace.line(now, Who::Node(index), || format!("{sign} n{to} {}", N::describe(&bytes)));
+                    self.trace.line(now, Who::Node(index), || {
+                        format!("{sign} n{to} {}", N::describe(&bytes))
+                    });
                 }
                 let from = raft::ReplicaId(index as u64 + 1);
                 for after in copies.into_iter().flatten() {
@@ -503,6 +541,8 @@ impl<N: Node> World<N> {
             self.violation.get_or_insert(Violation::new("node", detail));
         }
         let micros = self.machines[index].random.below(SECOND);
+        // It wrote what it could before it ended.
+        self.machines[index].asked = None;
         self.end(index, End::Kill, micros);
     }
 
@@ -551,10 +591,15 @@ impl<N: Node> World<N> {
                     Ok(()) => {
                         let (last, state) = {
                             let raft = self.machines[index].node.as_ref().map(Node::raft);
-                            raft.map_or_else(Default::default, |raft| (raft.last(), raft.hard_state()))
+                            raft.map_or_else(Default::default, |raft| {
+                                (raft.last(), raft.hard_state())
+                            })
                         };
                         self.trace.line(now, Who::Node(index), || {
-                            format!("= starts in term {} with a log up to {} of term {}", state.term, last.index, last.term)
+                            format!(
+                                "= starts in term {} with a log up to {} of term {}",
+                                state.term, last.index, last.term
+                            )
                         });
                         self.step(index, NodeInput::Wake);
                     }
@@ -600,7 +645,8 @@ impl<N: Node> World<N> {
             let leader = node.raft().leader().map(|leader| leader.0 as usize - 1);
             let lives = leader.is_some_and(|leader| {
                 let other = self.machines[leader].node.as_ref().map(Node::raft);
-                let is_same = other.is_some_and(|other| other.term() == node.raft().term() && other.is_quiet());
+                let is_same = other
+                    .is_some_and(|other| other.term() == node.raft().term() && other.is_quiet());
                 is_same && self.network.hears(index, leader)
             });
             if !lives {
@@ -624,7 +670,9 @@ impl<N: Node> World<N> {
             Ask::Sleep { micros } => micros,
             Ask::Call { to, bytes } => {
                 let node = to.0 as usize - 1;
-                self.trace.line(self.now, Who::Client(index as u64 + 1), || format!("-> n{to} {}", super::words::request(&bytes)));
+                self.trace.line(self.now, Who::Client(index as u64 + 1), || {
+                    format!("-> n{to} {}", super::words::request(&bytes))
+                });
                 if let Some(after) = self.network.carry_for_client(node, self.machines.len()) {
                     self.queue.push(self.now.after(after), Event::Request { node, id, bytes });
                 }
@@ -641,7 +689,9 @@ impl<N: Node> World<N> {
         }
         self.trace.event(self.now, 8, id);
         if let Answer::Reply(bytes) = &answer {
-            self.trace.line(self.now, Who::Client(index as u64 + 1), || format!("<- {}", super::words::reply(bytes)));
+            self.trace.line(self.now, Who::Client(index as u64 + 1), || {
+                format!("<- {}", super::words::reply(bytes))
+            });
         }
         self.resume(index, Some(answer));
     }

@@ -138,6 +138,17 @@ impl Node for RaftNode {
 
     fn step(&mut self, now: Time, input: NodeInput, out: &mut Vec<NodeOutput>) {
         let now = Ticks(now.0);
+        let ticket = self.ticket;
+        // Before the input, so that the judge has seen what is forgotten.
+        let base = self.raft.base().index.0;
+        if self.table.applied >= self.image.0.position.index.0 + self.config.image_entries {
+            let upto = LogIndex(self.table.applied.saturating_sub(self.config.kept_entries));
+            match self.make_image() {
+                Ok(()) if upto.0 > base => self.drive(now, Input::Compact(upto), out),
+                Ok(()) => {}
+                Err(error) => out.push(NodeOutput::Stop(error)),
+            }
+        }
         let input = match input {
             NodeInput::Tick => Input::Tick,
             NodeInput::Message { bytes, .. } => match codec::decode_message(&bytes) {
@@ -160,17 +171,7 @@ impl Node for RaftNode {
             }
             NodeInput::Wake => Input::Wake,
         };
-        let ticket = self.ticket;
         self.drive(now, input, out);
-        let base = self.raft.base().index.0;
-        if self.table.applied >= self.image.0.position.index.0 + self.config.image_entries {
-            let upto = LogIndex(self.table.applied.saturating_sub(self.config.kept_entries));
-            match self.make_image() {
-                Ok(()) if upto.0 > base => self.drive(now, Input::Compact(upto), out),
-                Ok(()) => {}
-                Err(error) => out.push(NodeOutput::Stop(error)),
-            }
-        }
         if self.ticket > ticket {
             out.push(NodeOutput::Disk(self.ticket));
         }
@@ -259,12 +260,7 @@ impl RaftNode {
         self.outputs = outputs;
     }
 
-    fn handle(
-        &mut self,
-        output: Output,
-        inputs: &mut VecDeque<Input>,
-        out: &mut Vec<NodeOutput>,
-    ) {
+    fn handle(&mut self, output: Output, inputs: &mut VecDeque<Input>, out: &mut Vec<NodeOutput>) {
         match output {
             Output::Append { cut_from, entries, hard_state, stamp } => {
                 let before = self.file.batch_len();
@@ -343,7 +339,8 @@ impl RaftNode {
         let len = self.work.iter().take(asked).map(|(.., len)| len).sum();
         match self.file.write(len) {
             Ok(()) => {
-                self.done.extend(self.work.drain(..asked).map(|(ticket, stamp, _)| (ticket, stamp)));
+                self.done
+                    .extend(self.work.drain(..asked).map(|(ticket, stamp, _)| (ticket, stamp)));
             }
             // Nobody knows what is on the disk now.
             Err(error) => out.push(NodeOutput::Stop(error.to_string())),
@@ -389,13 +386,13 @@ impl RaftNode {
         // The same node with the same entries makes the same bytes.
         let id = digest::mix(self.id.0, applied.0) >> 8;
         let Some(meta) = self.raft.snapshot_meta(applied, id) else { return Ok(()) };
-        self.image = (meta, self.table.encode());
-        self.rewrite()
+        self.rewrite((meta, self.table.encode()))
     }
 
-    fn rewrite(&mut self) -> Result<(), String> {
-        let file = replace(&*self.disk, &self.image, &self.raft);
+    fn rewrite(&mut self, image: (SnapshotMeta, Bytes)) -> Result<(), String> {
+        let file = replace(&*self.disk, &image, &self.raft);
         self.file = file.map_err(|error| error.to_string())?;
+        self.image = image;
         self.work.iter_mut().for_each(|(.., len)| *len = 0);
         Ok(())
     }
@@ -418,14 +415,17 @@ impl RaftNode {
         if table.applied != meta.position.index.0 {
             return Ok(false);
         }
+        self.rewrite((meta, data))?;
         self.table = table;
-        self.image = (meta, data);
-        self.rewrite()?;
         Ok(true)
     }
 }
 
-fn replace(disk: &dyn Disk, image: &(SnapshotMeta, Bytes), raft: &Raft) -> std::io::Result<LogFile> {
+fn replace(
+    disk: &dyn Disk,
+    image: &(SnapshotMeta, Bytes),
+    raft: &Raft,
+) -> std::io::Result<LogFile> {
     let from = raft.base().index.next().0;
     let entries = (from..=raft.last().index.0).filter_map(|index| raft.entry(LogIndex(index)));
     // A log that does not reach the image would leave a gap behind it.
