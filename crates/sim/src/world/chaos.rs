@@ -218,7 +218,7 @@ impl<N: Node> World<N> {
             // Added first, so that it can catch up; the dead one leaves when this one votes.
             voters = config.voters.clone();
             learners.extend(self.new_node(config.highest_id));
-        } else if round % 4 != 0 {
+        } else if !round.is_multiple_of(4) {
             voters.append(&mut learners);
         }
         self.ask_for_change(leader, voters, learners);

@@ -87,7 +87,6 @@ pub(crate) enum Ask {
 pub(crate) enum Answer {
     Reply(Bytes),
     TimedOut,
-    Slept,
 }
 
 /// For programs.
@@ -167,7 +166,7 @@ impl Client {
             let to = self.state.borrow().target;
             let reply = match self.ask(Ask::Call { to, bytes: bytes.clone() }).await {
                 Answer::Reply(bytes) => Reply::decode(&bytes).unwrap_or(Reply::Unknown),
-                Answer::TimedOut | Answer::Slept => Reply::Unknown,
+                Answer::TimedOut => Reply::Unknown,
             };
             let next = match reply {
                 Reply::NotLeader { leader } => leader,

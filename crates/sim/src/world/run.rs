@@ -115,8 +115,7 @@ pub(crate) fn run<N: Node>(setup: &Setup, workload: &dyn Workload) -> Outcome {
     });
     let history = world.recorder.history();
     let verdict = verdict.and_then(|()| workload.check(&history));
-    let Totals { .. } = world.totals;
-    let mut totals = world.totals.clone();
+    let mut totals = world.totals;
     totals.micros = world.now.0;
     totals.events = world.trace.events();
     totals.elections = world.judge.elections;
