@@ -4,9 +4,9 @@
 //! cargo run -p holm-sim --example lock_service
 //! ```
 //!
-//! Workers take a lock, count, and give it back. The careful one gives the token of the lock along
-//! with its write, so that a worker who lost the lock writes nothing. The careless one believes that
-//! it still has the lock: a planted bug, which some seed shows.
+//! Workers take a lock for a while, and count. The careful one gives the token of the lock along
+//! with its write, so that a worker who lost the lock writes nothing. The careless one believes
+//! that it still has the lock: a planted bug, which some seed shows.
 
 use std::time::Duration;
 

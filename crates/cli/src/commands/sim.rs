@@ -20,7 +20,8 @@ pub(crate) struct Args {
     seed: u64,
 
     /// Seeds to run: from A up to, not including, B.
-    #[arg(long, value_name = "A..B", value_parser = seeds, conflicts_with_all = ["seed", "minutes"])]
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    #[arg(conflicts_with_all = ["seed", "minutes"])]
     seeds: Option<(u64, u64)>,
 
     /// Run seed after seed for so many minutes.
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     workload: Option<WorkloadKind>,
 
-    /// Which faults there may be: all, none, or names with commas between, which then all are there.
+    /// Which faults there may be: all, none, or names with commas between, which are all there.
     #[arg(long)]
     faults: Option<FaultSet>,
 

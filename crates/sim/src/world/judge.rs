@@ -292,7 +292,7 @@ impl Judge {
                 demand!(
                     voted(term, candidate),
                     "I-R5",
-                    "{id} says that it votes for {candidate} in term {term}, and its disk has {state:?}"
+                    "{id} votes for {candidate} in term {term}, and its disk has {state:?}"
                 );
             }
             Promise::Candidacy { term, last } => {

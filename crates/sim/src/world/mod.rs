@@ -33,7 +33,7 @@
 //! ```
 //!
 //! # Reading order
-//! [`node`] is what a node has to be, [`request`] what clients ask, [`client`] how they are written.
+//! [`node`] is what a node has to be, [`request`] what is asked, [`client`] how that is written.
 //! `run` is the world, `machine` and `network` what it is made of, `chaos` what goes wrong in it,
 //! [`judge`] who notices. [`raft_node`] is the smallest node there is.
 //!
