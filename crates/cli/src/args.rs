@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     bench, checkpoint, completions, delete, demo, export, get, import, inspect, kill_test, man,
-    put, repair, scan, shell, stats, verify,
+    put, repair, scan, shell, sim, stats, verify,
 };
 use crate::output::Format;
 use crate::size::{self, Size};
@@ -83,6 +83,7 @@ pub(crate) enum Command {
     Checkpoint(checkpoint::Args),
     Bench(bench::Args),
     Demo(demo::Args),
+    Sim(sim::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]

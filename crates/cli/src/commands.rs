@@ -19,6 +19,7 @@ pub(crate) mod verify;
 pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod kill_test;
+pub(crate) mod sim;
 
 pub(crate) mod completions;
 pub(crate) mod man;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result {
         Command::Checkpoint(args) => checkpoint::run(context, args),
         Command::Bench(args) => bench::run(context, args),
         Command::Demo(args) => demo::run(context, args),
+        Command::Sim(args) => sim::run(context, args),
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::DemoChild(args) => demo::run_child(context, args),

@@ -1,4 +1,5 @@
-//! Checks of what a database did, from a record of what its clients saw.
+//! Whole clusters on one thread from one seed ([`world`]), and checks of what a database did, from
+//! a record of what its clients saw.
 //!
 //! A client records each transaction (what it asked, what it was told, when) in a
 //! [`history::Recorder`]. A [`checker`] then decides whether any execution at the promised
@@ -25,8 +26,8 @@
 //! ```
 //!
 //! # Not here
-//! No I/O, no clock, no thread: a history is a value, checking it is a function, and a world is
-//! what its seed says.
+//! No I/O, no clock, no thread: a history is a value, and checking it is a function; a world is a
+//! function of its seed.
 
 #![forbid(unsafe_code)]
 
@@ -35,3 +36,5 @@ pub mod history;
 pub mod checker;
 
 pub mod commit_model;
+
+pub mod world;

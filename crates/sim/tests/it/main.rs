@@ -7,3 +7,4 @@ mod generated;
 mod linearizable;
 mod mutated;
 mod speed;
+mod world;
