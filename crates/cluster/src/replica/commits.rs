@@ -268,9 +268,9 @@ impl Replica {
         self.raft_step(raft::Input::Propose { commands, expected_term: term });
         // Taken out, since it is dealt with here: what is left over would be taken for news, and a
         // leader that may not propose just now would try again at once, for ever.
-        let mut made = self.raft_out.extract_if(before.., |output| {
-            matches!(output, raft::Output::Dropped { .. })
-        });
+        let mut made = self
+            .raft_out
+            .extract_if(before.., |output| matches!(output, raft::Output::Dropped { .. }));
         if let Some(raft::Output::Dropped { reason, .. }) = made.next() {
             drop(made);
             return Err(self.refused(reason));
