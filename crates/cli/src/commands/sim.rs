@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use holm_sim::world::{self, FaultSet, LEGEND, Outcome, RaftNode, Setup, Totals, WorkloadKind};
+use holm_sim::world::{
+    self, FaultSet, LEGEND, Outcome, RaftNode, ReplicaNode, Setup, Totals, WorkloadKind,
+};
 use serde_json::json;
 
 use super::Context;
@@ -44,9 +46,44 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MS")]
     length_ms: Option<u64>,
 
+    /// What runs on the nodes: the replica of the database, or Raft with a table and nothing else.
+    #[arg(long, value_enum, default_value_t = NodeKind::Replica)]
+    node: NodeKind,
+
     /// Run one set-up, as a failure prints it, and show its whole trace.
     #[arg(long, value_name = "SEED[:OPTIONS]")]
     replay: Option<Setup>,
+}
+
+/// What runs on the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum NodeKind {
+    Replica,
+    Raft,
+}
+
+impl NodeKind {
+    fn run(self, setup: &Setup) -> Outcome {
+        match self {
+            NodeKind::Replica => world::run::<ReplicaNode>(setup),
+            NodeKind::Raft => world::run::<RaftNode>(setup),
+        }
+    }
+
+    fn shrink(self, outcome: &Outcome) -> Outcome {
+        match self {
+            NodeKind::Replica => world::shrink::<ReplicaNode>(outcome),
+            NodeKind::Raft => world::shrink::<RaftNode>(outcome),
+        }
+    }
+
+    /// Returns what has to be typed to get it.
+    fn flag(self) -> &'static str {
+        match self {
+            NodeKind::Replica => "",
+            NodeKind::Raft => "--node raft ",
+        }
+    }
 }
 
 /// Lines of the trace of a failure that are shown: the end tells most.
@@ -54,10 +91,10 @@ const SHOWN_LINES_MAX: usize = 200;
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     if let Some(setup) = args.replay {
-        let outcome = world::run::<RaftNode>(&Setup { keeps_trace: true, ..setup });
+        let outcome = args.node.run(&Setup { keeps_trace: true, ..setup });
         context.output.line(LEGEND)?;
         context.output.bytes(outcome.trace.as_bytes())?;
-        return finish(context, &outcome);
+        return finish(context, args.node, &outcome);
     }
     let (first, end) = match (args.seeds, args.minutes) {
         (Some((first, end)), _) => (first, end),
@@ -78,14 +115,14 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
         if let Some(faults) = args.faults {
             (setup.faults, setup.faults_always) = (faults, faults != FaultSet::ALL);
         }
-        let outcome = world::run::<RaftNode>(&setup);
+        let outcome = args.node.run(&setup);
         runs += 1;
         totals.add(&outcome.totals);
         if outcome.violation.is_some() {
             bar.set_message(format!("seed {seed} fails; looking for a smaller run"));
-            let small = world::shrink::<RaftNode>(&outcome);
+            let small = args.node.shrink(&outcome);
             bar.finish_and_clear();
-            return failed(context, seed, &small);
+            return failed(context, args.node, seed, &small);
         }
         bar.set_message(format!("seed {seed}"));
     }
@@ -93,7 +130,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result {
     show(context, runs, &totals, begun.elapsed())
 }
 
-fn failed(context: &mut Context, seed: u64, small: &Outcome) -> Result {
+fn failed(context: &mut Context, node: NodeKind, seed: u64, small: &Outcome) -> Result {
     let lines: Vec<&str> = small.trace.lines().collect();
     let shown = lines.len().saturating_sub(SHOWN_LINES_MAX);
     if !context.output.is_json() {
@@ -105,10 +142,10 @@ fn failed(context: &mut Context, seed: u64, small: &Outcome) -> Result {
             context.output.line(line)?;
         }
     }
-    finish(context, small).map_err(|failure| failure.at(format!("seed {seed}")))
+    finish(context, node, small).map_err(|failure| failure.at(format!("seed {seed}")))
 }
 
-fn finish(context: &mut Context, outcome: &Outcome) -> Result {
+fn finish(context: &mut Context, node: NodeKind, outcome: &Outcome) -> Result {
     let Some(violation) = &outcome.violation else { return Ok(()) };
     if context.output.is_json() {
         context.output.json(&json!({
@@ -119,8 +156,8 @@ fn finish(context: &mut Context, outcome: &Outcome) -> Result {
         }))?;
     }
     context.output.flush()?;
-    let replay = &outcome.setup;
-    Err(Failure::new(format!("{violation}; holm sim --replay {replay} shows how")))
+    let (flag, replay) = (node.flag(), &outcome.setup);
+    Err(Failure::new(format!("{violation}; holm sim {flag}--replay {replay} shows how")))
 }
 
 fn show(context: &mut Context, runs: u64, totals: &Totals, took: Duration) -> Result {

@@ -247,8 +247,14 @@ impl Judge {
         let id = raft.id();
         let Applied { index, digest } = applied;
         demand!(index <= self.committed(), "I-S2", "{id} applied {index}, which is not committed");
-        let first = *self.states.entry(index).or_insert(digest);
-        demand!(first == digest, "I-S2", "after entry {index} {id} has another state than others");
+        if let Some(digest) = digest {
+            let first = *self.states.entry(index).or_insert(digest);
+            demand!(
+                first == digest,
+                "I-S2",
+                "after entry {index} {id} has another state than others"
+            );
+        }
         Ok(())
     }
 

@@ -68,6 +68,7 @@ pub mod faults;
 pub mod judge;
 pub mod node;
 pub mod raft_node;
+pub mod replica_node;
 pub mod request;
 pub mod workload;
 
@@ -78,6 +79,7 @@ pub use judge::Violation;
 pub use node::{Applied, Host, Node, NodeId, NodeInput, NodeOutput, Promise};
 pub use outcome::{Outcome, Totals};
 pub use raft_node::RaftNode;
+pub use replica_node::ReplicaNode;
 pub use setup::Setup;
 pub use shrink::shrink;
 pub use trace::LEGEND;

@@ -96,8 +96,9 @@ pub trait Node: Sized {
 pub struct Applied {
     /// The last entry that was applied.
     pub index: LogIndex,
-    /// A digest of the state. Two replicas that applied the same entries have the same.
-    pub digest: u64,
+    /// A digest of the state. Two replicas that applied the same entries have the same. None if it
+    /// was not taken here.
+    pub digest: Option<u64>,
 }
 
 /// What happens to a node.

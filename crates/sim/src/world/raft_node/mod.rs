@@ -186,7 +186,7 @@ impl Node for RaftNode {
     }
 
     fn applied(&self) -> Applied {
-        Applied { index: LogIndex(self.table.applied), digest: self.table.digest() }
+        Applied { index: LogIndex(self.table.applied), digest: Some(self.table.digest()) }
     }
 
     fn durable_applied(&self) -> LogIndex {
