@@ -36,3 +36,19 @@ fn a_message_is_committed_and_acknowledged_to_its_end_and_no_further() {
     let reply = Message { from: ReplicaId(3), to: ReplicaId(1), term: Term(3), body };
     assert_eq!(out, [Output::Send(reply)]);
 }
+
+/// An image of a newer term became durable and the hard state of that term did not: nothing was
+/// promised on the term, and it is written before anything is.
+#[test]
+fn the_term_of_an_image_is_written_after_a_crash() {
+    let mut recovered = Recovered::new_group(Config::new(&[1, 2, 3], &[]));
+    recovered.hard_state = HardState { term: Term(1), vote: Some(ReplicaId(3)) };
+    recovered.image.position = Position { term: Term(3), index: LogIndex(9) };
+    recovered.commit = LogIndex(9);
+    let mut raft = Raft::new(ReplicaId(3), Options::default(), recovered, Ticks(0)).unwrap();
+    let mut out = Vec::new();
+    raft.step(Ticks(1), Input::Tick, &mut out);
+    let expected = Some(HardState { term: Term(3), vote: None });
+    let is_written = |output: &Output| matches!(output, Output::Append { hard_state, .. } if *hard_state == expected);
+    assert!(out.iter().any(is_written), "{out:?}");
+}
