@@ -1,4 +1,4 @@
-//! One follower and messages made by hand: what a leader may send and ours seldom does.
+//! One replica alone, with messages and disks made by hand: what random worlds seldom bring.
 
 use raft::{
     Body, Config, Entry, HardState, Input, LogIndex, Message, Options, Output, Payload, Position,
@@ -51,4 +51,15 @@ fn the_term_of_an_image_is_written_after_a_crash() {
     let expected = Some(HardState { term: Term(3), vote: None });
     let is_written = |output: &Output| matches!(output, Output::Append { hard_state, .. } if *hard_state == expected);
     assert!(out.iter().any(is_written), "{out:?}");
+}
+
+/// The log has something else where the image ends, so what lies behind was never committed.
+#[test]
+fn a_log_that_disagrees_with_the_image_is_not_kept_behind_it() {
+    let mut recovered = Recovered::new_group(Config::new(&[1, 2, 3], &[]));
+    recovered.hard_state.term = Term(3);
+    recovered.image.position = Position { term: Term(3), index: LogIndex(2) };
+    recovered.entries = vec![entry(1, 1), entry(2, 2), entry(2, 3)];
+    let raft = Raft::new(ReplicaId(3), Options::default(), recovered, Ticks(0)).unwrap();
+    assert_eq!((raft.base().index, raft.entry(LogIndex(3))), (LogIndex(2), None));
 }
