@@ -48,9 +48,11 @@ fn the_term_of_an_image_is_written_after_a_crash() {
     let mut raft = Raft::new(ReplicaId(3), Options::default(), recovered, Ticks(0)).unwrap();
     let mut out = Vec::new();
     raft.step(Ticks(1), Input::Tick, &mut out);
-    let expected = Some(HardState { term: Term(3), vote: None });
-    let is_written = |output: &Output| matches!(output, Output::Append { hard_state, .. } if *hard_state == expected);
-    assert!(out.iter().any(is_written), "{out:?}");
+    let written = out.iter().find_map(|output| match output {
+        Output::Append { hard_state, .. } => *hard_state,
+        _ => None,
+    });
+    assert_eq!(written, Some(HardState { term: Term(3), vote: None }));
 }
 
 /// The log has something else where the image ends, so what lies behind was never committed.
