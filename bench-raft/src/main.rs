@@ -338,7 +338,8 @@ fn compare(batch: u64, compact_every: u64, commands: u64) {
     runs.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (ratio, ours, theirs) = &runs[RUNS / 2];
     println!(
-        "{compact_every:>5} {batch:>6} {:>9.0} {:>10.0} {ratio:>6.2} {:>5.2} {:>5.0} {:>5.2} {:>5.0}",
+        "{compact_every:>5} {batch:>6} {:>9.0} {:>10.0} {ratio:>6.2} \
+         {:>5.2} {:>5.0} {:>5.2} {:>5.0}",
         ours.per_second,
         theirs.per_second,
         ours.allocations,

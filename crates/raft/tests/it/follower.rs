@@ -1,4 +1,4 @@
-//! One follower and messages made by hand: what a leader may send and ours seldom does.
+//! One replica alone, with messages and disks made by hand: what random worlds seldom bring.
 
 use raft::{
     Body, Config, Entry, HardState, Input, LogIndex, Message, Options, Output, Payload, Position,
@@ -35,4 +35,33 @@ fn a_message_is_committed_and_acknowledged_to_its_end_and_no_further() {
     let body = Body::AppendReply { matched: LogIndex(2) };
     let reply = Message { from: ReplicaId(3), to: ReplicaId(1), term: Term(3), body };
     assert_eq!(out, [Output::Send(reply)]);
+}
+
+/// An image of a newer term became durable and the hard state of that term did not: nothing was
+/// promised on the term, and it is written before anything is.
+#[test]
+fn the_term_of_an_image_is_written_after_a_crash() {
+    let mut recovered = Recovered::new_group(Config::new(&[1, 2, 3], &[]));
+    recovered.hard_state = HardState { term: Term(1), vote: Some(ReplicaId(3)) };
+    recovered.image.position = Position { term: Term(3), index: LogIndex(9) };
+    recovered.commit = LogIndex(9);
+    let mut raft = Raft::new(ReplicaId(3), Options::default(), recovered, Ticks(0)).unwrap();
+    let mut out = Vec::new();
+    raft.step(Ticks(1), Input::Tick, &mut out);
+    let written = out.iter().find_map(|output| match output {
+        Output::Append { hard_state, .. } => *hard_state,
+        _ => None,
+    });
+    assert_eq!(written, Some(HardState { term: Term(3), vote: None }));
+}
+
+/// The log has something else where the image ends, so what lies behind was never committed.
+#[test]
+fn a_log_that_disagrees_with_the_image_is_not_kept_behind_it() {
+    let mut recovered = Recovered::new_group(Config::new(&[1, 2, 3], &[]));
+    recovered.hard_state.term = Term(3);
+    recovered.image.position = Position { term: Term(3), index: LogIndex(2) };
+    recovered.entries = vec![entry(1, 1), entry(2, 2), entry(2, 3)];
+    let raft = Raft::new(ReplicaId(3), Options::default(), recovered, Ticks(0)).unwrap();
+    assert_eq!((raft.base().index, raft.entry(LogIndex(3))), (LogIndex(2), None));
 }
