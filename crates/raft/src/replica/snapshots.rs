@@ -87,12 +87,6 @@ impl Raft {
         if wanted == transfer.offset {
             return;
         }
-        // That chunk is on its way: the answer came twice. To send it twice would make two answers of
-        // each, and with a network that doubles now and then more and more of both, for ever. At the
-        // beginning it says that an image of one chunk was no good.
-        if wanted == transfer.offset && wanted > 0 && !cfg!(mutant = "answers_each_chunk_reply") {
-            return;
-        }
         // The place is its choice: it may have a part of this image from before, or have lost it.
         transfer.offset = wanted;
         transfer.awaits_driver = true;

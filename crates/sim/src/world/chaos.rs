@@ -112,7 +112,7 @@ impl<N: Node> World<N> {
                 self.queue.push(now.after(after), Event::FreeDisk { node });
             }
             Fault::Rot => {
-                if self.may_lose_a_disk() {
+                if N::READS_ALL_AT_OPEN && self.may_lose_a_disk() {
                     let bits = self.machines[node].rot();
                     self.trace
                         .line(now, Who::Node(node), || format!("= {bits} bits of its disk rot"));

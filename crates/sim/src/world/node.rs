@@ -52,6 +52,10 @@ pub trait Node: Sized {
     /// How nodes are set up; the same for all of a world.
     type Config: Clone;
 
+    /// Whether it reads all of its disk when it opens. Only then do bits rot in its world: what
+    /// comes to light later, the world does not follow yet.
+    const READS_ALL_AT_OPEN: bool;
+
     /// Draws a set-up. Strange ones find more: small windows, tiny messages, early snapshots.
     fn draw_config(random: &mut SeededRandom) -> Self::Config;
 

@@ -67,6 +67,8 @@ pub struct ReplicaNode {
 impl Node for ReplicaNode {
     type Config = ReplicaNodeConfig;
 
+    const READS_ALL_AT_OPEN: bool = false;
+
     fn draw_config(random: &mut SeededRandom) -> ReplicaNodeConfig {
         let mut options = ReplicaOptions::small(ReplicaId(1), &[], 0);
         options.raft.election_timeout_ticks = SECOND;

@@ -74,6 +74,8 @@ pub struct RaftNode {
 impl Node for RaftNode {
     type Config = RaftNodeConfig;
 
+    const READS_ALL_AT_OPEN: bool = true;
+
     fn draw_config(random: &mut SeededRandom) -> RaftNodeConfig {
         let is_small = random.chance(400);
         let mut small = |min: u64, usual: u64| match is_small {
