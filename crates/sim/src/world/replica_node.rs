@@ -20,7 +20,7 @@ use env::{Clock, ManualClock, SeededRandom};
 use raft::{LogIndex, Raft, ReadMode, ReplicaId, Ticks};
 
 use super::clock::{MS, SECOND, Time};
-use super::node::{Applied, Host, Node, NodeId, NodeInput, NodeOutput, Promise};
+use super::node::{Applied, Host, Node, NodeInput, NodeOutput, Promise};
 use super::request::{Reply, Request};
 
 /// The state is hashed whenever a multiple of this was applied: to read all of it takes a while.
