@@ -54,7 +54,7 @@ pub enum RecordKind {
     /// Written at a clean close: vouches for everything before it, and carries nothing.
     Close,
     /// The last of a segment: the file of the next one was made, and is this long
-    /// ([`encode_next`]). If it is missing, what was in it has been lost.
+    /// (two integers: its number and its bytes). If it is missing, what was in it has been lost.
     Next,
 }
 

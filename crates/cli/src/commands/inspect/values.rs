@@ -98,7 +98,7 @@ fn show(context: &mut Context, path: &Path) -> Result {
             bytes(meta.value_bytes),
         ))?;
         let head = ["offset", "bytes", "compression", "key"];
-        context.output.line(&plain(&head, rows.into_iter()))?;
+        context.output.line(&plain(&head, rows))?;
     }
     failed.map_or(Ok(()), Err)
 }
