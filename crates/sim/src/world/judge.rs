@@ -13,7 +13,7 @@
 //! | I-S2 | the same entries make the same state | an applied index has grown |
 //! | I-S5 | what was durable is there after a crash | a node has opened |
 //!
-//! What is on a disk the judge knows from the work that the world let happen ([`Ledger`]), never
+//! What is on a disk the judge knows from the work that the world let happen (the `Ledger`), never
 //! from what the node says of itself. I-S5 for what clients were told is checked once more by the
 //! checkers of histories.
 
