@@ -11,9 +11,9 @@
 //!     │  ◄───────── Send, Reply: what rests on it
 //! ```
 //!
-//! The disks of [`mod@env`] return at once, so a slow one is made by asking late for the work. A crash
-//! in between loses the work; a crash during the work tears it; a crash between the last two loses
-//! only the news.
+//! The disks of [`mod@env`] return at once, so a slow one is made by asking late for the work. A
+//! crash in between loses the work; a crash during the work tears it; a crash between the last two
+//! loses only the news.
 
 use std::sync::Arc;
 
