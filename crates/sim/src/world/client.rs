@@ -190,7 +190,12 @@ impl Client {
 
     fn look_elsewhere(&self, next: Option<NodeId>) {
         let state = &mut *self.state.borrow_mut();
-        let anybody = state.nodes[state.random.below(state.nodes.len() as u64) as usize];
+        // Not the one that has just been asked, if there is another: it may be gone for good, and a
+        // client that keeps asking it gets no answer for as long as chance wills.
+        let count = state.nodes.len();
+        let asked = state.nodes.iter().position(|node| *node == state.target).unwrap_or(0);
+        let step = 1 + state.random.below(count.max(2) as u64 - 1) as usize;
+        let anybody = state.nodes[(asked + step) % count];
         state.target = next.filter(|next| state.nodes.contains(next)).unwrap_or(anybody);
     }
 
